@@ -1,0 +1,37 @@
+"""``kyori embed``: the vectors of DATA as a table that Polars, DuckDB and others open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from .console import JSON, note, print_json, stops_at_ctrl_c
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("embed")(embed)
+
+
+@stops_at_ctrl_c
+def embed(
+    run: Path = typer.Argument(..., help="A run folder."),
+    data: str = typer.Argument(..., help="A folder, manifest, idx folder, .npz or 'digits'."),
+    out: Path = typer.Option(Path("vectors.parquet"), help="The Parquet file to write."),
+    part: str = typer.Option("all", help="train, validation, test or all."),
+    as_json: bool = JSON,
+) -> None:
+    """Write the vectors of DATA to a Parquet file: ids, vectors, labels and columns."""
+    from ..runs import encode_part
+
+    table, used = encode_part(run, data, part)
+    table.save(out)
+    if as_json:
+        print_json(
+            {"path": str(out), "part": used, "items": len(table), "dimensions": table.vectors.shape[1]}
+        )
+    else:
+        note(f"{used}: {len(table):,} vectors of {table.vectors.shape[1]} numbers in {out}")

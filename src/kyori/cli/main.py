@@ -1,0 +1,74 @@
+"""``kyori``: the commands gathered, and errors turned into one line and an exit code.
+
+Exit codes: 0 done · 2 a mistake in the command or the data (one line on stderr) · 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+import typer
+
+from .. import __version__
+from ..errors import Interrupted, KyoriError
+from . import compare, doctor, embed, evaluate, quickstart, train
+from .console import note, show_warnings
+
+__all__ = ["app", "main", "run"]
+
+app = typer.Typer(
+    name="kyori",
+    help="Learn a distance from labelled examples, compare the methods, and put the best to work.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"kyori {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+for module in (quickstart, train, compare, evaluate, embed, doctor):
+    module.register(app)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; a user's mistake is one line on stderr, never a traceback."""
+    with warnings.catch_warnings():
+        show_warnings()
+        try:
+            app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="kyori")
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        except Interrupted as stop:
+            note(str(stop))
+            return 130
+        except KyoriError as error:
+            note(f"error: {error}")
+            return 2
+        except OSError as error:
+            note(
+                f"error: {error.strerror or error}: {error.filename}" if error.filename else f"error: {error}"
+            )
+            return 2
+    return 0
+
+
+def main() -> None:
+    """Entry point of the command ``kyori``."""
+    sys.exit(run())

@@ -1,0 +1,66 @@
+"""``kyori train``: learn a distance from DATA and keep the run in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from .console import JSON, note, print_json
+from .overrides import OVERRIDES, ConfigCommand, parse_overrides
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("train", cls=ConfigCommand)(train)
+
+
+def train(
+    data: str | None = typer.Argument(
+        None, help="A folder of class folders, manifest, idx folder, .npz or 'digits'."
+    ),
+    loss: str | None = typer.Option(None, help="triplet, contrastive, arcface, cosface, sphereface, …"),
+    backbone: str | None = typer.Option(None, help="mlp, cnn, or any timm name."),
+    recipe: str | None = typer.Option(
+        None, help="A published set-up: siamese-mlp, l2-cnn, facenet-triplet, …"
+    ),
+    epochs: int | None = typer.Option(None, help="Times that the training items are seen."),
+    batch_size: int | None = typer.Option(None, help="Items in a batch."),
+    lr: float | None = typer.Option(None, help="Learning rate."),
+    seed: int | None = typer.Option(None, help="Seed of everything random."),
+    out: Path | None = typer.Option(None, help="Run folder to write. [default: runs/<data>-<loss>]"),
+    config: Path | None = typer.Option(None, "-c", "--config", help="YAML file to start from."),
+    resume: bool = typer.Option(False, "--resume", help="Go on where the run in --out stopped."),
+    print_config: bool = typer.Option(False, "--print-config", help="Print the full configuration and stop."),
+    lang: str = typer.Option("en", help="Language of the report: en or ja."),
+    overrides: list[str] = OVERRIDES,
+    as_json: bool = JSON,
+) -> None:
+    """Learn a distance from DATA.
+
+    Any key of the configuration is an option: `--margin 0.2`, `--mining semihard`, `--embedding-size 128`.
+    """
+    options = parse_overrides(
+        overrides, loss=loss, backbone=backbone, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed
+    )
+    if print_config:
+        from ..runs import resolve_config
+
+        print(resolve_config(config, recipe, **options).to_yaml(), end="")
+        return
+    if data is None:
+        note("error: DATA is missing: kyori train DATA [OPTIONS]; see kyori train --help")
+        raise typer.Exit(2)
+    from ..runs import default_folder, fit
+
+    folder = out or default_folder(data, recipe, config, **options)
+    run = fit(
+        data, out=folder, config=config, recipe=recipe, resume=resume, progress=True, report=lang, **options
+    )
+    if as_json:
+        print_json(run.summary())
+        return
+    print(run)
+    note(f"run: {folder}    report: {folder / 'report.html'}")

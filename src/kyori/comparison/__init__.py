@@ -1,0 +1,20 @@
+"""Comparison: which method suits the data, by how much, and how surely."""
+
+from .board import Board, Cell, Comparison, Row
+from .experiment import QUICKSTART, compare, default_folder
+from .methods import DEFAULT_METHODS, METHODS, Method
+from .statistics import Estimate
+
+__all__ = [
+    "DEFAULT_METHODS",
+    "METHODS",
+    "QUICKSTART",
+    "Board",
+    "Cell",
+    "Comparison",
+    "Estimate",
+    "Method",
+    "Row",
+    "compare",
+    "default_folder",
+]

@@ -1,0 +1,158 @@
+"""A folder of class folders, or of train/, validation/, test/ folders of them."""
+
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, DataWarning, ItemError
+from .images import SUFFIXES
+from .pictures import open_files, some
+from .sources import SPLIT_ALIASES, Opening, Source
+
+__all__ = ["open_folder"]
+
+LITTER = (
+    "Thumbs.db",
+    "desktop.ini",
+    "__MACOSX",
+)  # left by operating systems; names with a dot are hidden too
+
+
+@dataclass
+class Listing:
+    """What was found under a folder, in alphabetical order."""
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+
+def open_folder(root: Path, opening: Opening) -> Source:
+    """Open `root`: each folder in it is a class, its pictures (at any depth) are the items.
+
+    Ids are paths relative to `root` with forward slashes. When all folders in `root` are named like splits
+    (train, training, val, valid, validation, test, testing) and hold folders, these are the classes.
+
+    Raises:
+        DataError: The folder is empty, or has no class folders, or no pictures in them.
+        ItemError: With ``bad_items="error"``, the first picture that cannot be read.
+    """
+    listing = Listing()
+    folders, loose = _entries(root)
+    given = _split_folders(folders)
+    for path in loose:
+        listing.skipped.append((path, "not in a class folder"))
+    if given:
+        for split, folder in given:
+            _list_classes(folder, listing, split)
+    else:
+        for folder in folders:
+            _list_class(folder, listing, "")
+    _check(root, listing, folders, loose)
+    if opening.bad_items == "error" and (unreadable := _first_unreadable(listing)):
+        raise unreadable
+    if listing.empty:
+        warnings.warn(
+            f"{root}: {len(listing.empty)} class folders hold no picture: {some(listing.empty)}.",
+            DataWarning,
+            stacklevel=2,
+        )
+    return open_files(
+        listing.paths,
+        listing.labels,
+        np.array([Path(os.path.relpath(path, root)).as_posix() for path in listing.paths]),
+        {"split": np.array(listing.splits)} if given else {},
+        opening,
+        skipped=listing.skipped,
+        name=str(root),
+    )
+
+
+def _split_folders(folders: list[str]) -> list[tuple[str, str]]:
+    """(split, folder) pairs when every folder is named like a split and holds folders, else nothing."""
+    names = [os.path.basename(folder).lower() for folder in folders]
+    if not all(
+        name in SPLIT_ALIASES and _entries(folder)[0] for name, folder in zip(names, folders, strict=True)
+    ):
+        return []
+    return sorted((SPLIT_ALIASES[name], folder) for name, folder in zip(names, folders, strict=True))
+
+
+def _list_classes(folder: str, listing: Listing, split: str) -> None:
+    folders, loose = _entries(folder)
+    listing.skipped.extend((path, "not in a class folder") for path in loose)
+    for each in folders:
+        _list_class(each, listing, split)
+
+
+def _list_class(folder: str, listing: Listing, split: str) -> None:
+    """Add the pictures under a class folder, following symbolic links but never in a circle."""
+    before = len(listing.paths)
+    visited: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        real = os.path.realpath(current)
+        if real in visited:
+            listing.skipped.append((current, "symbolic link to a folder that was read already"))
+            continue
+        visited.add(real)
+        try:
+            folders, files = _entries(current)
+        except OSError as error:
+            listing.skipped.append((current, f"{UNREADABLE} ({error.strerror})"))
+            continue
+        waiting.extend(reversed(folders))
+        for path in files:
+            if path.lower().endswith(SUFFIXES):
+                listing.paths.append(path)
+            else:
+                listing.skipped.append((path, f"not a picture ({', '.join(end[1:] for end in SUFFIXES)})"))
+    added = len(listing.paths) - before
+    listing.labels.extend([os.path.basename(folder)] * added)
+    listing.splits.extend([split] * added)
+    if added == 0:
+        listing.empty.append(os.path.basename(folder))
+
+
+UNREADABLE = "folder that cannot be read"
+
+
+def _first_unreadable(listing: Listing) -> ItemError | None:
+    return next((ItemError(*one) for one in listing.skipped if one[1].startswith(UNREADABLE)), None)
+
+
+def _entries(folder: str | Path) -> tuple[list[str], list[str]]:
+    """Folders and files in a folder, sorted, without hidden ones and what operating systems leave behind."""
+    with os.scandir(folder) as entries:
+        visible = sorted(
+            (entry for entry in entries if not entry.name.startswith(".") and entry.name not in LITTER),
+            key=lambda entry: entry.name,
+        )
+    # a link that points to itself is no folder, and as a file it gets its reason when it is read
+    return [one.path for one in visible if one.is_dir()], [one.path for one in visible if not one.is_dir()]
+
+
+def _check(root: Path, listing: Listing, folders: list[str], loose: list[str]) -> None:
+    if listing.paths:
+        return
+    pictures = sum(path.lower().endswith(SUFFIXES) for path in loose)
+    if not folders and not loose:
+        raise DataError(f"{root}: the folder is empty; expected {root}/<class>/<picture>.")
+    if not folders:
+        raise DataError(
+            f"{root} holds {pictures} pictures but no class folders; expected {root}/<class>/<picture>, "
+            "or a CSV manifest with the columns path and label."
+        )
+    detail = (
+        f"; the first file is {listing.skipped[0][0]}, {listing.skipped[0][1]}" if listing.skipped else ""
+    )
+    raise DataError(
+        f"{root}: no pictures ({', '.join(end[1:] for end in SUFFIXES)}) in its {len(folders)} folders "
+        f"({some([os.path.basename(folder) for folder in folders])}){detail}."
+    )

@@ -1,0 +1,147 @@
+"""`open_source`: one door for every form in which labelled data comes."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import ArgumentError, DataError, nearest_name
+from .sources import Opening, Source
+
+__all__ = ["open_source"]
+
+TABLES = (".csv", ".parquet")
+BUILTIN = ("digits",)
+
+
+def open_source(
+    data: Any,
+    *,
+    size: int | tuple[int, int] | None = None,
+    channels: Literal["auto", 1, 3] = "auto",
+    bad_items: Literal["skip", "error"] = "skip",
+    labels: Any = None,
+    columns: Sequence[str] | Literal["all"] = (),
+    verify: bool = True,
+    memory_limit: int = 2**30,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """Open labelled data as a `Source`; labels are known without decoding pixels.
+
+    Args:
+        data: One of
+            a `Source` (returned as it is);
+            ``"digits"``, the 1,797 handwritten digits of scikit-learn, 8×8 pixels (``"./digits"`` is a folder);
+            a folder of class folders with jpg, png, webp or bmp files, or of ``train/``, ``validation/``, ``test/``
+            folders of them;
+            a CSV or Parquet manifest with the columns ``path`` and ``label``;
+            a folder of MNIST idx files, gzipped or not;
+            an ``.npz`` file with ``X`` and ``y``;
+            a pair ``(X, y)``, or an array or tensor with ``labels=``: vectors (n, f), pictures (n, h, w),
+            (n, h, w, c) or (n, c, h, w) with c 1 or 3, as uint8 or as floats in [0, 1];
+            a torchvision-style ``Dataset`` (its transform must not be random).
+        size: Height and width in pixels of every picture (one number: a square). A picture of another shape is
+            scaled to cover it and cut in the centre. Default: the median height and the median width, each at
+            most 224, so that small pictures of one size stay as they are.
+        channels: 1 (grey) or 3 (RGB); ``"auto"`` is 1 when every picture is stored as grey.
+        bad_items: ``"skip"`` leaves out a picture that cannot be read, with one `DataWarning` for all of them and
+            each in ``source.skipped``; ``"error"`` raises an `ItemError` at the first.
+        labels: (n,) labels, where `data` is an array or a ``Dataset`` without them.
+        columns: Further columns of a manifest to keep, or ``"all"``.
+        verify: Decode every picture once, so that bad ones are known before training starts. False trusts the
+            headers of what does not fit into memory; a picture that turns out bad later is an `ItemError`.
+        memory_limit: Bytes of decoded pictures up to which they are kept in memory (1 GiB); larger sets are
+            decoded batch by batch.
+        progress: Called with (pictures done, pictures in all) while pictures are decoded.
+
+    Returns:
+        The source, in the order of the manifest or array; folders in alphabetical order.
+
+    Raises:
+        DataError: The data cannot be used as it is; the message says what to change.
+        ItemError: A picture cannot be read and `bad_items` is ``"error"``.
+        ArgumentError: An argument has a wrong value.
+
+    Example:
+        >>> source = open_source("digits")
+        >>> source.item_shape, len(source), source.class_names[:3]
+        ((8, 8, 1), 1797, ('0', '1', '2'))
+    """
+    opening = Opening(_size(size), channels, bad_items, verify, memory_limit, progress)
+    _check(opening)
+    if isinstance(data, (str, Path)):
+        if labels is not None:
+            raise ArgumentError(
+                "labels= belongs to arrays and Datasets; files and folders bring their own labels."
+            )
+        return _open_path(data, opening, columns)
+    if columns:
+        raise ArgumentError(
+            f"columns= belongs to CSV and Parquet manifests; got data of type {type(data).__name__}."
+        )
+    if isinstance(data, Source):
+        if labels is not None or opening != Opening():
+            raise ArgumentError(
+                "data is already a Source; give size=, labels= and the like where it is opened."
+            )
+        return data
+    from . import arrays, datasets
+
+    if arrays.is_array_like(data):
+        return arrays.open_arrays(data, labels, opening)
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return datasets.open_dataset(data, labels, opening)
+    raise ArgumentError(
+        "data must be a path, a built-in name, (X, y), an array with labels=, a Dataset with __len__ and "
+        f"__getitem__, or a Source; got {type(data).__name__}."
+    )
+
+
+def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Literal["all"]) -> Source:
+    path = Path(data)
+    suffix = path.suffix.lower()
+    if columns and suffix not in TABLES:
+        raise ArgumentError(f"columns= belongs to CSV and Parquet manifests; got {data}.")
+    if isinstance(data, str) and data in BUILTIN:
+        from . import arrays
+
+        return arrays.open_digits(opening)
+    if path.is_dir():
+        from . import folders, idx
+
+        return idx.open_idx(path, opening) if idx.has_idx(path) else folders.open_folder(path, opening)
+    if not path.exists():
+        raise DataError(
+            f"{data}: no such file or folder, and no built-in data{nearest_name(str(data), BUILTIN)}"
+        )
+    if suffix in TABLES:
+        from . import tables
+
+        return tables.open_table(path, opening, columns)
+    if suffix == ".npz":
+        from . import arrays
+
+        return arrays.open_npz(path, opening)
+    raise DataError(
+        f"{data}: expected a folder or a file that ends in .csv, .parquet or .npz; "
+        f"got a file that ends in {suffix or 'nothing'}."
+    )
+
+
+def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and 1 <= side <= 8192 for side in pair):
+        raise ArgumentError(
+            f"size must be pixels between 1 and 8192, or (height, width) of them; got {size!r}."
+        )
+    return pair[0], pair[1]
+
+
+def _check(opening: Opening) -> None:
+    if opening.channels not in ("auto", 1, 3):
+        raise ArgumentError(f"channels must be 'auto', 1 (grey) or 3 (RGB); got {opening.channels!r}.")
+    if opening.bad_items not in ("skip", "error"):
+        raise ArgumentError(f"bad_items must be 'skip' or 'error'; got {opening.bad_items!r}.")
+    if opening.memory_limit < 0:
+        raise ArgumentError(f"memory_limit must be at least 0 bytes; got {opening.memory_limit}.")

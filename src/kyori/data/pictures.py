@@ -1,0 +1,175 @@
+"""Many picture files as one source: common size, bad items, memory or stream."""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import DataError, DataWarning, ItemError
+from . import images
+from .sources import ArrayStore, Opening, Source, Store, encode_labels
+
+__all__ = ["FileStore", "common_size", "open_files", "some", "warn_skipped"]
+
+BLOCK = 1024  # pictures handed to the threads at once: few futures in memory, regular progress
+LARGEST = 224  # pixels; what most pretrained networks were trained with
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class FileStore:
+    """Pictures that are decoded when they are asked for."""
+
+    paths: Sequence[str]
+    boxes: np.ndarray | None
+    size: tuple[int, int]
+    channels: int
+    in_memory: bool = False
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        return (*self.size, self.channels)
+
+    def box(self, row: int) -> images.Box | None:
+        return None if self.boxes is None else tuple(self.boxes[row].tolist())
+
+    def decode(self, row: int) -> np.ndarray:
+        return images.decode(self.paths[row], self.size, self.channels, self.box(row))
+
+    def load(self, rows: np.ndarray) -> np.ndarray:
+        out = np.empty((len(rows), *self.item_shape), dtype=np.uint8)
+        for place, row in zip(out, rows, strict=True):
+            place[:] = self.decode(row)
+        return out
+
+
+def open_files(
+    paths: Sequence[str],
+    labels: Sequence[str] | np.ndarray,
+    ids: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    opening: Opening,
+    *,
+    boxes: np.ndarray | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
+    name: str,
+) -> Source:
+    """Open the pictures at `paths` (n) with their labels (n), ids (n) and boxes (n, 4)."""
+    bad: dict[int, ItemError] = {}
+    rows = range(len(paths))
+
+    def header(row: int) -> images.Header:
+        return images.probe(paths[row], None if boxes is None else tuple(boxes[row].tolist()))
+
+    headers = [found for _, found in _each(header, rows, bad, opening)]
+    if not headers:
+        raise _nothing_readable(name, bad)
+    files = FileStore(
+        paths,
+        boxes,
+        opening.size or common_size([(one.height, one.width) for one in headers]),
+        (1 if all(one.grey for one in headers) else 3) if opening.channels == "auto" else opening.channels,
+    )
+    store = _settle(files, [row for row in rows if row not in bad], bad, opening)
+    good = np.array([row for row in rows if row not in bad], dtype=np.int64)
+    if len(good) == 0:
+        raise _nothing_readable(name, bad)
+    skipped = [*skipped, *((error.item, error.reason) for _, error in sorted(bad.items()))]
+    warn_skipped(skipped, name)
+    codes, class_names = encode_labels(np.asarray(labels)[good], len(good), name)
+    _warn_singletons(codes, class_names, name)
+    columns = {column: values[good] for column, values in columns.items()}
+    return Source(
+        store,
+        rows=good,
+        ids=ids[good],
+        labels=codes,
+        class_names=class_names,
+        columns=columns,
+        skipped=skipped,
+        name=name,
+    )
+
+
+def _settle(store: FileStore, rows: Sequence[int], bad: dict[int, ItemError], opening: Opening) -> Store:
+    """Decode what fits into memory; otherwise see that each picture can be decoded, if asked to."""
+    shape = (len(store.paths), *store.item_shape)
+    if int(np.prod(shape)) <= opening.memory_limit:
+        pictures = np.zeros(shape, dtype=np.uint8)
+        for row, picture in _each(store.decode, rows, bad, opening):
+            pictures[row] = picture
+        return ArrayStore(pictures)
+    if opening.verify:
+        for _ in _each(store.decode, rows, bad, opening):
+            pass
+    return store
+
+
+def _each(
+    task: Callable[[int], object], rows: Sequence[int], bad: dict[int, ItemError], opening: Opening
+) -> Iterable:
+    """Yield (row, task(row)) in order, worked on by threads; failures go to `bad` or are raised."""
+
+    def attempt(row: int) -> tuple[object, ItemError | None]:
+        try:
+            return task(row), None
+        except ItemError as error:
+            return None, error
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="kyori-open") as pool:
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            for row, (found, error) in zip(block, pool.map(attempt, block), strict=True):
+                if error is None:
+                    yield row, found
+                elif opening.bad_items == "error":
+                    raise error
+                else:
+                    bad[row] = error
+            opening.report(start + len(block), len(rows))
+
+
+def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The median height and width, each at most 224 pixels.
+
+    >>> common_size([(28, 28), (28, 28)]), common_size([(480, 640), (640, 480), (100, 900)])
+    ((28, 28), (224, 224))
+    """
+    height, width = np.median(np.array(sizes), axis=0)
+    return min(int(height), LARGEST), min(int(width), LARGEST)
+
+
+def some(items: Sequence[str]) -> str:
+    """The first few items, and how many more there are."""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
+
+
+def warn_skipped(skipped: Sequence[tuple[str, str]], name: str) -> None:
+    if skipped:
+        listed = some([f"{item} ({reason})" for item, reason in skipped])
+        warnings.warn(
+            f"{name}: {len(skipped)} skipped: {listed}. source.skipped lists all of them.",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_singletons(codes: np.ndarray, class_names: Sequence[str], name: str) -> None:
+    single = np.flatnonzero(np.bincount(codes) == 1)
+    if len(single):
+        listed = some([class_names[code] for code in single.tolist()])
+        warnings.warn(
+            f"{name}: {len(single)} of {len(class_names)} classes have a single picture, which has no positive "
+            f"partner: {listed}.",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _nothing_readable(name: str, bad: Mapping[int, ItemError]) -> DataError:
+    first = bad[min(bad)]
+    return DataError(f"{name}: none of the {len(bad)} pictures can be read; the first is {first}.")

@@ -1,0 +1,42 @@
+"""What the four kinds of measures share during one evaluation."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from ..results import Result
+from .bootstrap import Bootstrap
+from .measures import Measure
+from .task import Task
+
+__all__ = ["Context", "NoPositive", "Unit", "unknown"]
+
+NoPositive = Literal["skip", "error", "zero"]
+Unit = Literal["query", "class"]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """One evaluation: the task and its options go in, notes (to become warnings) and curves come out."""
+
+    task: Task
+    resamples: Bootstrap
+    seed: int
+    no_positive: NoPositive
+    threshold: float | None
+    block_rows: int | None
+    notes: list[str] = field(default_factory=list)
+    curves: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        unit = "query" if self.resamples.classes is None else "class"
+        gallery = "the other items" if self.task.within else "a gallery"
+        return {"metric": self.task.metric, "unit": unit, "against": gallery}
+
+
+def unknown(measure: Measure) -> Result:
+    """A measure that had nothing to work on."""
+    return Result(measure.key, math.nan, math.nan, math.nan)

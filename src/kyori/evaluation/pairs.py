@@ -1,0 +1,207 @@
+"""Verification measures with intervals: of all pairs of a task, or of pairs that are given one by one."""
+
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ArgumentError, DataError, DegenerateWarning, nearest_name
+from ..results import Result, Results
+from .bootstrap import percentiles, ratio, shifted_interval
+from .context import Context, unknown
+from .measures import VERIFICATION, Measure, plan_measures
+from .verification import (
+    ItemCounts,
+    PairCounts,
+    area,
+    count_pairs,
+    equal_error_rate,
+    interpolated_tar,
+    last_within,
+    rates,
+    right_decisions,
+)
+
+__all__ = ["evaluate_pairs", "verification_results"]
+
+_BINS = 512
+
+
+def evaluate_pairs(
+    distances: ArrayLike,
+    same: ArrayLike,
+    *,
+    threshold: float = 0.5,
+    measures: Sequence[str] = ("accuracy", "best-accuracy", "auc", "eer", "tar"),
+    far: Sequence[float] = (1e-3, 1e-2),
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> Results:
+    """Measure decisions on listed pairs: a pair counts as the same when its distance is below the threshold.
+
+    Args:
+        distances: ``(p,)`` distances of the pairs.
+        same: ``(p,)`` bools, whether the two items of the pair are of one class.
+        threshold: Distance below which a pair counts as the same.
+        measures: Names out of ``accuracy best-accuracy auc eer tar tar@far=1e-3``.
+        far: The false-accept rates of a bare ``tar``.
+        bootstrap: Number of resamples of the pairs; 0 gives no intervals (NaN).
+        seed: Seed of the resamples.
+
+    Returns:
+        The results, with the curves ``"roc"`` and ``"histogram"``. ``accuracy`` has one value a pair. Where all
+        pairs are of one kind everything but ``accuracy`` is NaN, with a warning.
+
+    Raises:
+        ArgumentError: The shapes differ or an option is out of range.
+        DataError: There are no pairs, or a distance is NaN.
+
+    >>> results = evaluate_pairs([0.1, 0.2, 0.7, 0.9], [True, True, True, False], threshold=0.5)
+    >>> results["accuracy"].value, results["auc"].value
+    (0.75, 1.0)
+    """
+    levels, kinds = _check_pairs(distances, same)
+    plan = plan_measures(measures, (), far, has_threshold=True)
+    for measure in plan:
+        if measure.family not in VERIFICATION:
+            raise ArgumentError(
+                f"pairs have no measure {measure.key!r}{nearest_name(measure.key, VERIFICATION)}"
+            )
+    generator = np.random.default_rng(seed)
+    kinds_of_pairs = {"same_pairs": int(kinds.sum()), "different_pairs": int((~kinds).sum())}
+    protocol: dict[str, Any] = {"unit": "pair", **kinds_of_pairs}
+    provenance = {"kyori": version("kyori"), "seed": seed, "bootstrap": bootstrap, **kinds_of_pairs}
+    found: dict[str, Result] = {}
+    if any(measure.key == "accuracy" for measure in plan):
+        right = (levels < threshold) == kinds
+        drawn = generator.binomial(len(right), right.mean(), bootstrap) / len(right)
+        found["accuracy"] = Result(
+            "accuracy",
+            float(right.mean()),
+            *percentiles(drawn),
+            right.astype(np.float32),
+            len(right),
+            protocol | {"threshold": float(threshold)},
+        )
+    if kinds.all() or not kinds.any():
+        warnings.warn(
+            f"all {len(kinds)} pairs are {'the same' if kinds.all() else 'different'}; only accuracy has a value.",
+            DegenerateWarning,
+            stacklevel=2,
+        )
+        return Results([found.get(measure.key, unknown(measure)) for measure in plan], provenance=provenance)
+    counts = PairCounts.from_pairs(levels, kinds)
+    drawn_same, drawn_different = _draw_pairs(counts, bootstrap, generator)
+    for measure in plan:
+        if measure.key != "accuracy":
+            found[measure.key] = _curve_result(measure, counts, drawn_same, drawn_different, protocol)
+    curves = {"roc": counts.roc(), "histogram": counts.histogram()}
+    return Results([found[measure.key] for measure in plan], curves=curves, provenance=provenance)
+
+
+def verification_results(context: Context, measures: Sequence[Measure]) -> list[Result]:
+    """Measure all pairs of a task.
+
+    The intervals resample the items, not the pairs: an item's pairs stand and fall together.
+    """
+    task, resamples = context.task, context.resamples
+    counts, items = count_pairs(task, context.threshold or 0.0, context.block_rows)
+    ends = 2 if task.within else 1  # within one table each pair was counted from both its ends
+    pairs = int(counts.same.sum()) // ends, int(counts.different.sum()) // ends
+    if 0 in pairs:
+        context.notes.append(
+            f"verification needs same and different pairs; got {pairs[0]} same and {pairs[1]} different."
+        )
+        return [unknown(measure) for measure in measures]
+    context.curves.update(roc=counts.roc(), histogram=counts.histogram())
+    protocol = context.protocol | {"same_pairs": pairs[0], "different_pairs": pairs[1]}
+    same = resamples.pair_sums(items.same, within=task.within, same_class=True)
+    different = resamples.pair_sums(items.different, within=task.within, same_class=False)
+    return [
+        _accuracy(context, items, protocol)
+        if measure.family == "accuracy"
+        else _curve_result(measure, counts, same, different, protocol)
+        for measure in measures
+    ]
+
+
+def _accuracy(context: Context, items: ItemCounts, protocol: dict[str, Any]) -> Result:
+    of_same, of_different = items.same.sum(axis=1), items.different.sum(axis=1)
+    rejected = of_different - items.accepted_different
+    right = items.accepted_same + rejected
+    within = context.task.within
+    drawn_same = context.resamples.pair_sums(
+        np.stack([items.accepted_same, of_same], axis=1), within=within, same_class=True
+    )
+    drawn_different = context.resamples.pair_sums(
+        np.stack([rejected, of_different], axis=1), within=within, same_class=False
+    )
+    drawn = ratio(*(drawn_same + drawn_different).T)
+    total = of_same + of_different
+    value = float(right.sum(dtype=np.float64) / total.sum(dtype=np.float64))
+    n = protocol["same_pairs"] + protocol["different_pairs"]
+    interval = shifted_interval(value, drawn, (0.0, 1.0))
+    per_query = (right / total).astype(np.float32)
+    return Result("accuracy", value, *interval, per_query, n, protocol | {"threshold": context.threshold})
+
+
+def _curve_result(
+    measure: Measure,
+    counts: PairCounts,
+    drawn_same: NDArray[np.floating],
+    drawn_different: NDArray[np.floating],
+    protocol: dict[str, Any],
+) -> Result:
+    """Return what follows from the ROC: the value from all pairs, the interval from drawn counts ``(r, bins)``."""
+    far, tar = counts.curve()
+    drawn_far, drawn_tar = rates(drawn_different), rates(drawn_same)
+    extra: dict[str, float] = {}
+    match measure.family:
+        case "auc":
+            value, drawn = area(far, tar), area(drawn_far, drawn_tar)
+        case "eer":
+            value, drawn = equal_error_rate(far, tar), equal_error_rate(drawn_far, drawn_tar)
+            extra = {"threshold": float(counts.thresholds[np.argmax(far + tar >= 1)])}
+        case "tar":
+            at = last_within(far, measure.far)
+            value, drawn = tar[at], interpolated_tar(drawn_far, drawn_tar, measure.far)
+            extra = {"threshold": float(counts.thresholds[at]), "far": float(far[at])}
+        case _:
+            right = right_decisions(counts.same, counts.different)
+            value, drawn = right.max(), right_decisions(drawn_same, drawn_different).max(axis=-1)
+            extra = {"threshold": float(counts.thresholds[np.argmax(right)])}
+    interval = shifted_interval(float(value), drawn, (0.0, 1.0))
+    n = protocol["same_pairs"] + protocol["different_pairs"]
+    return Result(measure.key, float(value), *interval, None, n, protocol | extra)
+
+
+def _check_pairs(distances: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    levels, kinds = np.asarray(distances, np.float64), np.asarray(same)
+    if levels.ndim != 1 or levels.shape != kinds.shape:
+        raise ArgumentError(
+            f"distances and same must both have shape (p,); got {levels.shape} and {kinds.shape}."
+        )
+    if kinds.dtype.kind != "b" and not np.isin(kinds, (0, 1)).all():
+        raise ArgumentError("same must hold bools, or 1 for the same and 0 for different.")
+    if len(levels) == 0:
+        raise DataError("there are no pairs; at least 1 is needed.")
+    unknown_rows = np.flatnonzero(~np.isfinite(levels))
+    if len(unknown_rows):
+        raise DataError(
+            f"distances must be finite; {len(unknown_rows)} are not, the first is pair {unknown_rows[0]}."
+        )
+    return levels, kinds.astype(np.bool_)
+
+
+def _draw_pairs(
+    counts: PairCounts, replicates: int, generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw pairs with replacement: ``(replicates, bins)`` counts of same and of different ones."""
+    both = np.cumsum(counts.same + counts.different)
+    starts = np.unique(np.searchsorted(both, np.linspace(0, both[-1], _BINS, endpoint=False), side="right"))
+    cells = np.concatenate([np.add.reduceat(kind, starts) for kind in (counts.same, counts.different)])
+    drawn = generator.multinomial(both[-1], cells / both[-1], size=replicates)
+    return drawn[:, : len(starts)], drawn[:, len(starts) :]

@@ -1,0 +1,125 @@
+"""Every measure of a table of vectors, with intervals."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import get_args
+
+import numpy as np
+
+from ..distances import Distance, check_distance
+from ..errors import ArgumentError, DegenerateWarning, nearest_name
+from ..results import Result, Results
+from ..vectors import VectorTable
+from .bootstrap import Bootstrap
+from .clustering import clustering_results
+from .context import Context, NoPositive, Unit, unknown
+from .geometry import geometry_results
+from .measures import CLUSTERING, GEOMETRY, RETRIEVAL, VERIFICATION, plan_measures
+from .pairs import verification_results
+from .retrieval import retrieval_results
+from .task import Task
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    table: VectorTable,
+    *,
+    gallery: VectorTable | None = None,
+    metric: Distance = "euclidean",
+    measures: Iterable[str] | None = None,
+    ks: Sequence[int] = (1, 5, 10),
+    far: Sequence[float] = (1e-3, 1e-2),
+    threshold: float | None = None,
+    unit: Unit = "query",
+    bootstrap: int = 1000,
+    seed: int = 0,
+    no_positive: NoPositive = "skip",
+    block_rows: int | None = None,
+) -> Results:
+    """Measure how well distances between vectors tell the classes apart, exactly, with 95 % intervals.
+
+    Each item of the table is a query against all other items, or against the gallery, where an item with the
+    query's id is left out. Clustering and geometry look at the table alone.
+
+    Args:
+        table: The queries, with labels.
+        gallery: What the queries are compared with; the table itself when left out.
+        metric: Distance of :mod:`kyori.distances`.
+        measures: Names, each one of ``recall precision r-precision map@r map ndcg mrr auc eer tar accuracy
+            best-accuracy nmi ami ari silhouette distance-ratio alignment uniformity``, or with its argument
+            ``recall@1 precision@5 map@10 ndcg@10 tar@far=1e-3``. A usual choice when left out.
+        ks: The k of a bare ``recall``, ``precision``, ``ndcg``.
+        far: The false-accept rates of a bare ``tar``, between 0 and 1.
+        threshold: Distance below which a pair counts as the same, for ``accuracy``.
+        unit: What is resampled for the intervals: ``"query"``, the items; ``"class"``, whole classes, for a
+            claim about classes that were not seen.
+        bootstrap: Number of resamples; 0 gives no intervals (NaN), which is quickest.
+        seed: Seed of the resamples and of k-means.
+        no_positive: A query that has no other item of its class is left out and counted (``"skip"``, with a
+            warning), scores 0 (``"zero"``), or is an error (``"error"``).
+        block_rows: Queries computed at a time; chosen for a bounded memory when left out.
+
+    Returns:
+        The results in the order of the measures, with the curves ``"roc"`` and ``"histogram"`` where a
+        verification measure is among them. A measure that has nothing to work on (one class, one item, all
+        vectors equal) is NaN, with a warning.
+
+    Raises:
+        ArgumentError: An option is unknown or out of range.
+        DataError: The table has no labels, is empty, or does not fit the gallery.
+
+    >>> table = VectorTable(vectors=[[0.0], [1.0], [9.0], [8.0]], labels=["a", "a", "b", "b"])
+    >>> results = evaluate(table, measures=["recall@1", "map@r", "auc"])
+    >>> results["recall@1"].value, results["map@r"].value, results["auc"].value
+    (1.0, 1.0, 1.0)
+    """
+    _check_options(metric, unit, bootstrap, no_positive)
+    plan = plan_measures(measures, ks, far, threshold is not None)
+    task = Task.from_tables(table, gallery, metric)
+    provenance = {
+        "kyori": version("kyori"),
+        "metric": metric,
+        "seed": seed,
+        "bootstrap": bootstrap,
+        "unit": unit,
+        "n": len(table),
+        "gallery": None if gallery is None else len(gallery),
+        "dimensions": table.vectors.shape[1],
+        "classes": len(np.unique(task.query_classes)),
+    }
+    reason = task.degenerate()
+    if reason is not None:
+        warnings.warn(f"nothing can be measured: {reason}.", DegenerateWarning, stacklevel=2)
+        return Results([unknown(measure) for measure in plan], provenance=provenance)
+    resamples = Bootstrap(len(table), bootstrap, seed, task.query_classes if unit == "class" else None)
+    context = Context(task, resamples, seed, no_positive, threshold, block_rows)
+    found: dict[str, Result] = {}
+    for family, measured in _FAMILIES:
+        wanted = [measure for measure in plan if measure.family in family]
+        if wanted:
+            found |= {result.measure: result for result in measured(context, wanted)}
+    for note in context.notes:
+        warnings.warn(note, DegenerateWarning, stacklevel=2)
+    return Results([found[measure.key] for measure in plan], curves=context.curves, provenance=provenance)
+
+
+_FAMILIES = (
+    (RETRIEVAL, retrieval_results),
+    (VERIFICATION, verification_results),
+    (CLUSTERING, clustering_results),
+    (GEOMETRY, geometry_results),
+)
+
+
+def _check_options(metric: str, unit: str, bootstrap: int, no_positive: str) -> None:
+    check_distance(metric)
+    for argument, value, known in (
+        ("unit", unit, get_args(Unit)),
+        ("no_positive", no_positive, get_args(NoPositive)),
+    ):
+        if value not in known:
+            raise ArgumentError(f"unknown {argument} {value!r}{nearest_name(value, known)}")
+    if bootstrap < 0:
+        raise ArgumentError(f"bootstrap must be 0 or a number of resamples; got {bootstrap}.")

@@ -1,0 +1,168 @@
+"""Which triplets of an anchor count, and how often: exact, without a list of triplets.
+
+A hinge triplet loss is piecewise linear in the distances, so all of it is in one matrix: `G[a, i]` says how
+often D(a, i) enters as a positive (+) minus as a negative (−). Then
+Σ[D(a,p) − D(a,n) + m]₊ = Σ G·D + m·(active triplets), and G is the gradient. G costs a sort of
+the positives, a binary search of each negative among them, and a histogram: O(N² log P) for N anchors with P positives each, where the triplets are N·P·N.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["Picks", "Positives", "facenet", "hardest", "hinge_counts", "random_picks", "soft_sums"]
+
+
+class Positives(NamedTuple):
+    """Positives of b anchors as a table, nearest first; short rows begin with distance −inf at column 0."""
+
+    columns: Tensor
+    distances: Tensor
+
+    @property
+    def filled(self) -> Tensor:
+        """(b, P) booleans: False where a row was padded."""
+        return self.distances > -torch.inf
+
+
+class Picks(NamedTuple):
+    """t triplets an anchor: columns of positive and negative (b, t), and whether there is such a triplet."""
+
+    positives: Tensor
+    negatives: Tensor
+    valid: Tensor
+
+
+def sorted_positives(D: Tensor, positive: Tensor) -> Positives:
+    """The positives of each anchor, in a table as wide as the largest class."""
+    anchors, columns = positive.nonzero(as_tuple=True)
+    counts = positive.sum(1)
+    width = int(counts.max())
+    slots = torch.arange(len(anchors), device=D.device) - (counts.cumsum(0) - counts)[anchors]
+    place = anchors * width + slots
+    distances = D.new_full((len(D) * width,), -torch.inf)
+    table = columns.new_zeros(len(D) * width)
+    distances[place], table[place] = D[anchors, columns], columns
+    distances, order = distances.view(len(D), width).sort(1)
+    return Positives(table.view(len(D), width).gather(1, order), distances)
+
+
+@torch.no_grad()
+def hinge_counts(
+    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+) -> tuple[Tensor, Tensor]:
+    """G (b, m) and the active triplets (b,) of `all`, `hard` or `semihard`.
+
+    `all`: D(a,n) < D(a,p) + m. `hard`: D(a,n) ≤ D(a,p), of which those without loss (equal, with m = 0) are
+    left out. `semihard`: D(a,p) < D(a,n) < D(a,p) + m, the difference of the two.
+    """
+    near = sorted_positives(D, positive)
+    negatives = D.masked_fill(~negative, torch.inf)
+    if mining == "hard" and margin > 0:
+        as_positive, as_negative = _count(near.distances, negatives, closed=True)
+    else:
+        as_positive, as_negative = _count(near.distances + margin, negatives, closed=False)
+    if mining == "semihard":
+        too_near = _count(near.distances, negatives, closed=margin > 0)
+        as_positive, as_negative = as_positive - too_near[0], as_negative - too_near[1]
+    active = as_positive.sum(1)
+    G = as_negative.neg_().to(D.dtype)
+    return G.scatter_add_(1, near.columns, as_positive.to(D.dtype)), active
+
+
+def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor, Tensor]:
+    """Pairs with negative < threshold (≤ if `closed`): how many per threshold (b, P) and negative (b, m)."""
+    b, width = thresholds.shape
+    # the first `passed` thresholds lie below the negative and are satisfied
+    passed = torch.searchsorted(thresholds, negatives, right=not closed, out_int32=True)
+    bins = (
+        passed + torch.arange(0, b * (width + 1), width + 1, device=passed.device, dtype=torch.int32)[:, None]
+    )
+    histogram = torch.bincount(bins.view(-1), minlength=b * (width + 1)).view(b, width + 1)
+    return histogram.cumsum(1)[:, :width], width - passed
+
+
+@torch.no_grad()
+def facenet(D: Tensor, positive: Tensor, negative: Tensor) -> Picks:
+    """For each (a, p) the closest negative farther than p; if there is none, the farthest negative.
+
+    Each negative falls into the bucket between two consecutive positives; the answer for p is the smallest of
+    all buckets beyond it: a minimum per bucket, and a running minimum from the right.
+    """
+    near = sorted_positives(D, positive)
+    b, width = near.distances.shape
+    negatives = D.masked_fill(~negative, torch.inf)
+    bucket = torch.searchsorted(near.distances, negatives, right=False)
+    smallest = D.new_full((b, width + 1), torch.inf).scatter_reduce_(1, bucket, negatives, "amin")
+    anchors, columns = (negative & (negatives == smallest.gather(1, bucket))).nonzero(as_tuple=True)
+    which = columns.new_full((b * (width + 1),), D.shape[1])
+    which.scatter_reduce_(0, anchors * (width + 1) + bucket[anchors, columns], columns, "amin")
+    beyond, turned = smallest[:, 1:].flip(1).cummin(1)
+    chosen = which.view(b, width + 1)[:, 1:].gather(1, width - 1 - turned).flip(1)
+    farthest = D.masked_fill(~negative, -torch.inf).argmax(1, keepdim=True)
+    chosen = torch.where(beyond.flip(1) < torch.inf, chosen, farthest)
+    return Picks(near.columns, chosen, near.filled & negative.any(1, keepdim=True))
+
+
+@torch.no_grad()
+def hardest(D: Tensor, positive: Tensor, negative: Tensor) -> Picks:
+    """For each anchor its farthest positive and its closest negative."""
+    farthest = D.masked_fill(~positive, -torch.inf).argmax(1, keepdim=True)
+    closest = D.masked_fill(~negative, torch.inf).argmin(1, keepdim=True)
+    return Picks(farthest, closest, (positive.any(1) & negative.any(1))[:, None])
+
+
+@torch.no_grad()
+def random_picks(positive: Tensor, negative: Tensor, chance: Tensor) -> Picks:
+    """Random triplets: `chance` (b, k, 2) in [0, 1) chooses the positive and the negative of each."""
+    chosen = []
+    for mask, share in ((positive, chance[..., 0]), (negative, chance[..., 1])):
+        order = mask.cumsum(1, dtype=torch.int32)
+        rank = (share * order[:, -1:]).int() + 1
+        chosen.append(torch.searchsorted(order, rank).clamp_(max=mask.shape[1] - 1))
+    valid = (positive.any(1) & negative.any(1))[:, None].expand(chance.shape[:2])
+    return Picks(chosen[0], chosen[1], valid)
+
+
+def soft_sums(
+    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ softplus(D(a,p) − D(a,n)), number of triplets, and number in the wrong order, each (b,).
+
+    No sum over sorted numbers gives this one; it is taken positive by positive, in O(b·m) memory.
+    """
+    return _SoftSum.apply(D, positive, negative, margin, mining)
+
+
+class _SoftSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        near = sorted_positives(D, positive)
+        G = torch.zeros_like(D)
+        value = D.new_zeros(len(D))
+        triplets, wrong = torch.zeros_like(value, dtype=torch.long), torch.zeros_like(value, dtype=torch.long)
+        for column, distance, filled in zip(
+            near.columns.T[..., None], near.distances.T[..., None], near.filled.T[..., None], strict=True
+        ):
+            gap = distance - D
+            chosen = negative & filled
+            if mining != "all":
+                chosen &= gap >= 0 if mining == "hard" else (gap < 0) & (gap > -margin)
+            force = torch.sigmoid(gap).mul_(chosen)
+            G.sub_(force).scatter_add_(1, column, force.sum(1, keepdim=True))
+            value += torch.nn.functional.softplus(gap).mul_(chosen).sum(1)
+            triplets += chosen.sum(1)
+            wrong += (chosen & (gap > 0)).sum(1)
+        ctx.save_for_backward(G)
+        ctx.mark_non_differentiable(triplets, wrong)
+        return value, triplets, wrong
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (G,) = ctx.saved_tensors
+        return G * gradients[0][:, None], None, None, None, None

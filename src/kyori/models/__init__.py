@@ -1,0 +1,7 @@
+"""Models: backbone, head and preprocessing in one `Embedder` that encodes items and is saved without pickle."""
+
+from .backbones import BACKBONES, CNN, MLP, create_backbone
+from .embedder import Embedder
+from .heads import POOLINGS, GeM, Head
+
+__all__ = ["BACKBONES", "CNN", "MLP", "POOLINGS", "Embedder", "GeM", "Head", "create_backbone"]

@@ -1,0 +1,300 @@
+"""The embedder: from items to vectors, with everything that is needed to do so again elsewhere."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data import Preprocess, Source
+from ..errors import ArgumentError, FileFormatError
+from ..files import write_atomic
+from .backbones import create_backbone, output_shape
+from .heads import Head
+from .items import batches_of
+from .weights import checksum, read_tensors, state_tensors, write_tensors
+
+__all__ = ["Embedder"]
+
+FORMAT = "kyori.embedder"
+VERSION = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+class Embedder(nn.Module):
+    """A backbone, a head and the preprocessing of its inputs.
+
+    Made with `create` or `load`. `encode` takes items as people have them and gives vectors; the module itself
+    takes a batch that is preprocessed already.
+
+    Attributes:
+        backbone: The network (b, *input_shape) → features or maps.
+        head: Pooling and projection → (b, d).
+        preprocess: How raw items become inputs.
+        normalize: Whether embeddings are scaled to length 1.
+        embedding_size: d.
+        class_names: The classes it was trained on, if known.
+
+    >>> embedder = Embedder.create("mlp", (4,), embedding_size=2, seed=0)
+    >>> embedder.encode(np.zeros((3, 4), dtype=np.float32)).shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: Head,
+        preprocess: Preprocess,
+        *,
+        normalize: bool = True,
+        class_names: Sequence[str] = (),
+        description: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.preprocess = preprocess
+        self.normalize = normalize
+        self.class_names = tuple(class_names)
+        self._description = dict(description or {})
+
+    @classmethod
+    def create(
+        cls,
+        backbone: str | nn.Module,
+        inputs: Source | Preprocess | Sequence[int],
+        *,
+        embedding_size: int | None = 64,
+        normalize: bool = True,
+        pooling: str = "avg",
+        pretrained: bool = False,
+        options: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] = (),
+        seed: int = 0,
+    ) -> Self:
+        """Build an embedder whose initial weights depend on ``seed`` alone.
+
+        Args:
+            backbone: ``"mlp"``, ``"cnn"``, a timm name, or a module that maps (b, *input_shape) to (b, k) or
+                (b, k, h, w); its k is found by a dry run. A module keeps the weights it comes with.
+            inputs: What comes in: a Source (the preprocessing is fitted to it), a Preprocess, or the shape of one
+                raw item, (h, w, c) for images of bytes or (f,) for vectors, which are then taken as they are.
+            embedding_size: d ≥ 1, or None for the features of the backbone as they are.
+            normalize: Scale embeddings to length 1.
+            pooling: ``"avg"``, ``"max"`` or ``"gem"`` where the backbone gives maps.
+            pretrained: Start from timm's published weights.
+            options: Options of a named backbone.
+            class_names: Names of the classes, kept with the model.
+            seed: Seed of the initial weights; the caller's random state is left alone.
+
+        Raises:
+            ArgumentError: Unknown names or options, or a backbone that cannot take such inputs.
+        """
+        preprocess = _preprocess(inputs)
+        shape = _input_shape(preprocess)
+        with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
+            torch.default_generator.manual_seed(seed)
+            if isinstance(backbone, nn.Module):
+                if options or pretrained:
+                    raise ArgumentError("options and pretrained belong to backbones by name; got a module.")
+                network, name = backbone, None
+            else:
+                network, name = (
+                    create_backbone(backbone, shape, pretrained=pretrained, **(options or {})),
+                    backbone,
+                )
+            output = output_shape(network, shape)
+            head = Head(output[0], embedding_size, pooling=pooling, maps=len(output) == 3)
+        description = {
+            "backbone": {"name": name, "module": type(network).__name__, "options": dict(options or {})},
+            "head": {"embedding_size": embedding_size, "pooling": pooling},
+        }
+        return cls(
+            network,
+            head,
+            preprocess,
+            normalize=normalize,
+            class_names=class_names,
+            description=description,
+        )
+
+    @property
+    def embedding_size(self) -> int:
+        """Size d of an embedding."""
+        return self.head.embedding_size
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input of the network: (c, h, w) or (f,)."""
+        return _input_shape(self.preprocess)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        tensor = next(self.parameters(), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    @property
+    def parameter_count(self) -> int:
+        """How many trained numbers it has."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return raw embeddings (b, d) of preprocessed inputs (b, *input_shape): what a loss is given."""
+        return self.head(self.backbone(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return embeddings (b, d), of length 1 if ``normalize``."""
+        embeddings = self.features(x)
+        return F.normalize(embeddings.float(), dim=1) if self.normalize else embeddings
+
+    @torch.no_grad()
+    def encode(self, items: Any, *, batch_size: int = 256) -> np.ndarray:
+        """Return the embeddings of items, in their order.
+
+        Images of another size are resized, grey ↔ RGB is converted (luminance; three equal channels) and other
+        modes as `kyori.open_source` does. The module's training mode is left as it was.
+
+        Args:
+            items: A Source; a list of paths, PIL images and arrays (h, w), (h, w, c) or (f,); or one array or
+                tensor with all items, (n, h, w), (n, h, w, c) or (n, f). No labels are needed.
+            batch_size: Items at a time, ≥ 1.
+
+        Returns:
+            Array (n, d) of float32; (0, d) for no items.
+
+        Raises:
+            ArgumentError: Items of the wrong shape or kind.
+            ItemError: An item that cannot be read, by path.
+        """
+        if batch_size < 1:
+            raise ArgumentError(f"batch_size must be ≥ 1; got {batch_size}.")
+        was_training = self.training
+        self.eval()
+        try:
+            parts = [
+                self(self.preprocess(raw, self.device)).float().cpu().numpy()
+                for raw in batches_of(items, self.preprocess, batch_size)
+            ]
+        finally:
+            self.train(was_training)
+        return np.concatenate(parts) if parts else np.zeros((0, self.embedding_size), dtype=np.float32)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``model.safetensors`` and ``model.json`` into ``folder``, which is made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        from .. import __version__
+
+        crc = write_tensors(folder / WEIGHTS, state_tensors(self.state_dict()), {"format": FORMAT})
+        description = {
+            "format": FORMAT,
+            "version": VERSION,
+            "kyori": __version__,
+            **self._description,
+            "normalize": self.normalize,
+            "preprocess": self.preprocess.to_dict(),
+            "class_names": list(self.class_names),
+            "weights": {"file": WEIGHTS, "crc32": crc},
+        }
+        text = json.dumps(description, indent=2, ensure_ascii=False)
+        write_atomic(folder / DESCRIPTION, lambda file: file.write(text.encode()))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, backbone: nn.Module | None = None) -> Self:
+        """Read what `save` wrote, onto the CPU, in evaluation mode.
+
+        Args:
+            folder: The folder with ``model.safetensors`` and ``model.json``.
+            backbone: The network, where it was a module of the caller's own: a file holds its weights, not its code.
+
+        Raises:
+            FileFormatError: A file is missing, damaged, of another kind or of a newer version.
+            ArgumentError: ``backbone`` is missing, or does not fit the weights.
+        """
+        folder = Path(folder)
+        facts = _read_description(folder / DESCRIPTION)
+        tensors, _ = read_tensors(folder / WEIGHTS)
+        try:
+            embedder = cls._build(facts, backbone)
+            crc = facts["weights"]["crc32"]
+        except (KeyError, TypeError) as error:
+            raise FileFormatError(
+                f"{folder / DESCRIPTION} is damaged: it lacks or misspells {error}. Copy it again."
+            ) from error
+        _check_pair(folder, tensors, crc)
+        try:
+            embedder.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ArgumentError(f"the weights in {folder} do not fit this backbone: {error}") from error
+        return embedder.eval()
+
+    @classmethod
+    def _build(cls, facts: Mapping[str, Any], backbone: nn.Module | None) -> Self:
+        name = facts["backbone"]["name"]
+        if name is None and backbone is None:
+            raise ArgumentError(
+                f"this model has a backbone of your own, {facts['backbone']['module']}, and a file holds its weights "
+                "only; pass the module: Embedder.load(folder, backbone=...)."
+            )
+        if name is not None and backbone is not None:
+            raise ArgumentError(
+                f"this model has the backbone '{name}', which is built from its name; leave backbone out."
+            )
+        return cls.create(
+            backbone if name is None else name,
+            Preprocess.from_dict(facts["preprocess"]),
+            **facts["head"],
+            normalize=facts["normalize"],
+            options=facts["backbone"]["options"],
+            class_names=facts["class_names"],
+        )
+
+
+def _preprocess(inputs: Source | Preprocess | Sequence[int]) -> Preprocess:
+    if isinstance(inputs, Preprocess):
+        return inputs
+    if isinstance(inputs, Source):
+        return Preprocess.fit(inputs)
+    shape = tuple(inputs)
+    if len(shape) not in (1, 3):
+        raise ArgumentError(
+            f"inputs must be a Source, a Preprocess, or the shape (h, w, c) or (f,) of one item; got {inputs!r}."
+        )
+    return Preprocess("image" if len(shape) == 3 else "vector", shape, (0.0,) * shape[-1], (1.0,) * shape[-1])
+
+
+def _input_shape(preprocess: Preprocess) -> tuple[int, ...]:
+    """What the backbone is given: (c, h, w), or (f,)."""
+    return (preprocess.shape[-1], *preprocess.shape[:-1])
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileFormatError(
+            f"{path} does not exist; expected a folder that holds {WEIGHTS} and {DESCRIPTION}."
+        ) from error
+    except (ValueError, OSError) as error:
+        raise FileFormatError(f"{path} is damaged: {error}") from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise FileFormatError(f"{path} does not describe a Kyori model (format '{FORMAT}').")
+    if facts.get("version") != VERSION:
+        raise FileFormatError(
+            f"{path} has version {facts.get('version')} of the format, and this Kyori reads {VERSION}; "
+            f"install the Kyori that wrote it ({facts.get('kyori')}) or a newer one."
+        )
+    return facts
+
+
+def _check_pair(folder: Path, tensors: Mapping[str, Tensor], crc: str) -> None:
+    if checksum(tensors) != crc:
+        raise FileFormatError(
+            f"{WEIGHTS} and {DESCRIPTION} in {folder} are not from the same save; copy both again."
+        )

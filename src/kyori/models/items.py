@@ -1,0 +1,95 @@
+"""Items as people have them (paths, pictures, arrays, sources) as raw batches of one size."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..data import Preprocess, Source, open_source
+from ..data.images import convert, decode, to_array
+from ..errors import ArgumentError
+
+__all__ = ["batches_of"]
+
+
+def batches_of(items: Any, preprocess: Preprocess, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield raw batches, uint8 (b, h, w, c) or float32 (b, f), that ``preprocess`` can take, in the items' order.
+
+    Raises:
+        ArgumentError: ``items`` is neither a Source, a list nor an array, or an item has the wrong shape or kind.
+        ItemError: A file cannot be read.
+    """
+    if isinstance(items, (np.ndarray, torch.Tensor)):
+        if len(items) == 0:
+            return
+        items = _open(items, preprocess)
+    if isinstance(items, Source):
+        yield from _from_source(items, preprocess, batch_size)
+    elif isinstance(items, (list, tuple)):
+        yield from _from_list(items, preprocess, batch_size)
+    else:
+        hint = " Put it into a list: [item]." if isinstance(items, (str, os.PathLike)) else ""
+        raise ArgumentError(
+            f"items must be a Source, a list of paths, pictures and arrays, or an array of them; got "
+            f"{type(items).__name__}.{hint}"
+        )
+
+
+def _open(array: Any, preprocess: Preprocess) -> Source:
+    if preprocess.size is None:
+        return open_source(array)
+    return open_source(array, size=preprocess.size, channels=_channels(preprocess))
+
+
+def _channels(preprocess: Preprocess) -> Literal[1, 3]:
+    if preprocess.channels not in (1, 3):
+        raise ArgumentError(f"pictures have 1 or 3 channels; this model was made for {preprocess.channels}.")
+    return 1 if preprocess.channels == 1 else 3
+
+
+def _from_source(source: Source, preprocess: Preprocess, batch_size: int) -> Iterator[np.ndarray]:
+    if source.kind != preprocess.kind:
+        raise ArgumentError(f"this model takes {preprocess.kind}s; got a source of {source.kind}s.")
+    for start in range(0, len(source), batch_size):
+        raw = source.load(np.arange(start, min(start + batch_size, len(source))))
+        yield convert(raw, preprocess.size, preprocess.channels) if preprocess.kind == "image" else raw
+
+
+def _from_list(items: Sequence[Any], preprocess: Preprocess, batch_size: int) -> Iterator[np.ndarray]:
+    read = _picture if preprocess.kind == "image" else _vector
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # decoding lets go of the GIL
+        for start in range(0, len(items), batch_size):
+            part = range(start, min(start + batch_size, len(items)))
+            yield np.stack(list(pool.map(lambda i: read(items[i], i, preprocess), part)))
+
+
+def _picture(item: Any, position: int, preprocess: Preprocess) -> np.ndarray:
+    from PIL import Image
+
+    size = preprocess.shape[0], preprocess.shape[1]
+    if isinstance(item, (str, os.PathLike)):
+        return decode(os.fspath(item), size, preprocess.channels)
+    if isinstance(item, Image.Image):
+        return to_array(item, size, preprocess.channels)
+    array = np.asarray(item)
+    if array.ndim not in (2, 3):
+        raise ArgumentError(
+            f"item {position} must be a path, a PIL image, or an array (h, w) or (h, w, c) with c 1 or 3; got "
+            f"{type(item).__name__} of shape {array.shape}."
+        )
+    return _open(array[None], preprocess).load([0])[0]
+
+
+def _vector(item: Any, position: int, preprocess: Preprocess) -> np.ndarray:
+    features = preprocess.shape[0]
+    if isinstance(item, (str, os.PathLike)):
+        raise ArgumentError(
+            f"item {position} must be a vector ({features},), which this model takes; got a path."
+        )
+    array = np.asarray(item, dtype=np.float32)
+    if array.shape != (features,):
+        raise ArgumentError(f"item {position} must be a vector of shape ({features},); got {array.shape}.")
+    return array

@@ -1,0 +1,104 @@
+"""Vectors of any dimension as points of a plane, to be looked at."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..errors import ArgumentError
+
+__all__ = ["Projection", "project"]
+
+#: Up to here scikit-learn's Barnes-Hut tree is faster than openTSNE's Fourier grid.
+_TREE_LIMIT = 3000
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points of a plane for some of the vectors.
+
+    Attributes:
+        points: Positions ``(m, 2)`` float32.
+        items: Which vectors they stand for ``(m,)``, ascending.
+        total: How many vectors there were; ``m < total`` means that a sample is shown, and a caption must say so.
+        method: ``"tsne"`` or ``"pca"``: what was drawn in the end.
+    """
+
+    points: np.ndarray
+    items: np.ndarray
+    total: int
+    method: str
+
+
+def project(
+    vectors: np.ndarray,
+    *,
+    method: Literal["tsne", "pca"] = "tsne",
+    seed: int = 0,
+    max_items: int = 1000,
+    iterations: int = 500,
+) -> Projection:
+    """Lay vectors ``(n, d)`` out on a plane so that neighbours stay neighbours.
+
+    t-SNE (van der Maaten & Hinton 2008) starts from the two first principal components, which makes pictures of
+    different methods comparable and the same seed give the same picture. It runs on at most 50 principal
+    components. Fewer than 5 vectors, or vectors that are all equal, are drawn by PCA.
+
+    Args:
+        vectors: Finite numbers ``(n, d)``, n ≥ 1.
+        method: ``"tsne"`` or ``"pca"``.
+        seed: Seed of the sample and of t-SNE.
+        max_items: More vectors than this are sampled evenly at random.
+        iterations: Steps of t-SNE; its picture hardly changes after 500.
+
+    Raises:
+        ArgumentError: Wrong shape, no vectors, numbers that are not finite, or an unknown method.
+
+    >>> project(np.eye(3), method="pca").points.shape
+    (3, 2)
+    """
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or 0 in vectors.shape:
+        raise ArgumentError(f"vectors must have shape (n, d) with n ≥ 1 and d ≥ 1; got {vectors.shape}.")
+    if not np.isfinite(vectors).all():
+        raise ArgumentError("vectors must be finite; got NaN or infinity. Did the training diverge?")
+    if method not in ("tsne", "pca"):
+        raise ArgumentError(f"method must be 'tsne' or 'pca'; got {method!r}.")
+    total = len(vectors)
+    items = np.arange(total)
+    if total > max_items:
+        items = np.sort(np.random.default_rng(seed).choice(total, max_items, replace=False))
+    components = _principal(vectors[items], seed)
+    if method == "tsne" and len(items) >= 5 and components.any():
+        return Projection(_tsne(components, seed, iterations), items, total, "tsne")
+    return Projection(components[:, :2], items, total, "pca")
+
+
+def _principal(vectors: np.ndarray, seed: int) -> np.ndarray:
+    """At most 50 and at least 2 principal components; all zero where the vectors are all equal."""
+    from sklearn.decomposition import PCA
+
+    n, d = vectors.shape
+    if n == 1 or (vectors == vectors[0]).all():
+        return np.zeros((n, 2), np.float32)
+    found = PCA(min(50, n, d), random_state=seed).fit_transform(vectors).astype(np.float32)
+    return np.pad(found, ((0, 0), (0, max(0, 2 - found.shape[1]))))
+
+
+def _tsne(components: np.ndarray, seed: int, iterations: int) -> np.ndarray:
+    perplexity = min(30.0, (len(components) - 1) / 3)
+    start = components[:, :2] / components[:, 0].std() * 1e-4
+    # A little noise parts equal vectors, between which t-SNE has no force.
+    start = start + np.random.default_rng(seed).normal(scale=1e-7, size=start.shape).astype(np.float32)
+    if len(components) > _TREE_LIMIT and importlib.util.find_spec("openTSNE") is not None:
+        import openTSNE
+
+        map_ = openTSNE.TSNE(n_iter=iterations, perplexity=perplexity, initialization=start, random_state=seed)
+        return np.asarray(map_.fit(components), dtype=np.float32)
+    from sklearn.manifold import TSNE
+
+    map_ = TSNE(max_iter=iterations, perplexity=perplexity, init=start, random_state=seed)
+    return np.asarray(map_.fit_transform(components), dtype=np.float32)

@@ -1,0 +1,61 @@
+"""Items as small pictures inside a page: images as data URIs, vectors as bars."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .page import Markup, tag
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["thumbnail"]
+
+_LARGEST = 160  # pixels: twice the size on the page, for screens of high density
+_SMALL = 64  # up to here an image is enlarged with its pixels sharp
+_BARS = 48
+
+
+def thumbnail(item: Any, label: str) -> Markup:
+    """Return an item as an ``img`` or ``svg`` element.
+
+    Args:
+        item: A PIL image, or a vector ``(f,)``, of which at most 48 bars are drawn (averages of neighbouring
+            features where there are more).
+        label: What it is, for those who cannot see it.
+    """
+    if isinstance(item, np.ndarray) and item.ndim == 1:
+        return _bars(item, label)
+    from PIL import Image
+
+    image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item).squeeze())
+    sharp = max(image.size) <= _SMALL
+    return tag("img", src=_data_uri(image), alt=label, title=label, class_="pixels" if sharp else None)
+
+
+def _data_uri(image: Image) -> str:
+    if image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    image = image.copy()
+    image.thumbnail((_LARGEST, _LARGEST))  # in place; never enlarges
+    file = BytesIO()
+    kind = "png" if max(image.size) <= _SMALL else "webp"
+    image.save(file, kind, optimize=True, quality=80)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _bars(vector: np.ndarray, label: str) -> Markup:
+    parts = np.array_split(np.nan_to_num(np.asarray(vector, dtype=float)), min(_BARS, vector.size))
+    heights = np.array([part.mean() for part in parts])
+    top, bottom = max(0.0, heights.max()), min(0.0, heights.min())
+    scale = 32 / ((top - bottom) or 1.0)
+    zero, width = scale * top, 64 / len(heights)
+    path = "".join(
+        f"M{(i + 0.5) * width:.1f} {zero:.1f}V{zero - scale * height:.1f}" for i, height in enumerate(heights)
+    )
+    stroke = tag("path", d=path, stroke_width=f"{0.7 * width:.2f}")
+    return tag("svg", tag("title", label), stroke, viewBox="-1 -1 66 34", class_="bars", role="img", aria_label=label)

@@ -1,0 +1,22 @@
+"""Training: a configuration, the parts it describes, and a loop that can be stopped and gone on with at any step."""
+
+from .callbacks import Callback, MetricsFile, Progress, ProgressBar, TensorBoard, read_metrics
+from .config import RunConfig
+from .loop import History, train
+from .recipes import RECIPES, recipe
+from .setup import build
+
+__all__ = [
+    "RECIPES",
+    "Callback",
+    "History",
+    "MetricsFile",
+    "Progress",
+    "ProgressBar",
+    "RunConfig",
+    "TensorBoard",
+    "build",
+    "read_metrics",
+    "recipe",
+    "train",
+]

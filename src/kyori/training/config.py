@@ -1,0 +1,364 @@
+"""The configuration of a training run: frozen, strict, all errors at once, one YAML file.
+
+```yaml
+seed: 0
+model: {backbone: cnn, embedding_size: 64}
+loss: {name: triplet, mining: semihard, margin: 0.2}
+optimizer: {name: adam, lr: 1e-3}
+training: {epochs: 10}
+```
+What is left out takes its default; an unknown key is an error that names the nearest one. Every setting has a name of
+its own across the sections, so that flat options (`RunConfig.from_options(lr=1e-3, margin=0.2)`, the flags of
+``kyori train``) need no section.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from ..errors import ConfigError, nearest_name
+from ..losses import LOSSES, create
+from .options import check_options, describe_errors, place_options
+
+__all__ = [
+    "AugmentConfig",
+    "BatchConfig",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "TrainingConfig",
+]
+
+
+def _not_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic would read true as 1
+        raise ValueError(f"must be a number; got {value}")
+    return value
+
+
+_number = BeforeValidator(_not_bool)
+Count = Annotated[int, _number, Field(ge=1)]
+NonNegativeInt = Annotated[int, _number, Field(ge=0)]
+Positive = Annotated[float, _number, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, _number, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, _number, Field(ge=0, le=1)]
+Decay = Annotated[float, _number, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
+
+
+class DataConfig(_Section):
+    """What is read and how it is split."""
+
+    split: Literal["auto", "given", "random", "class-disjoint", "kfold", "none"] = Field(
+        default="auto",
+        description="auto: given if the data bring one, else random; none: train on everything",
+    )
+    split_seed: NonNegativeInt = Field(
+        default=0, description="apart from seed, so that runs share their test items"
+    )
+    fractions: tuple[Share, Share, Share] = Field(
+        default=(0.7, 0.1, 0.2), description="train, validation, test"
+    )
+    folds: Annotated[int, _number, Field(ge=2)] = 5
+    fold: NonNegativeInt | None = Field(
+        default=None, description="which fold is the test set, with split kfold"
+    )
+    image_size: Count | tuple[Count, Count] | None = Field(
+        default=None, description="pixels, or height and width; null: as they are"
+    )
+    channels: Literal["auto", 1, 3] = "auto"
+    bad_items: Literal["skip", "error"] = "skip"
+    scaling: Literal["standardize", "unit"] = Field(
+        default="standardize",
+        description="standardize: mean 0, deviation 1 per channel; unit: pixels / 255, vectors as they are",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] <= 0:
+            raise ValueError(
+                f"fractions (train, validation, test) must add up to 1 with train > 0; got {self.fractions}"
+            )
+        if self.split == "kfold" and (self.fold is None or self.fold >= self.folds):
+            raise ValueError(
+                f"split kfold needs a fold from 0 to folds - 1 = {self.folds - 1}; got {self.fold}"
+            )
+        return self
+
+
+class ModelConfig(_Section):
+    """The network and the embedding."""
+
+    backbone: str = Field(default="mlp", description="mlp, cnn or a timm name")
+    backbone_options: dict[str, Any] = Field(default_factory=dict, description="options of that backbone")
+    embedding_size: Count | None = Field(
+        default=64, description="null: the features of the backbone as they are"
+    )
+    unit_norm: Literal["auto"] | bool = Field(
+        default="auto", description="scale embeddings to length 1; auto: as the loss compares them"
+    )
+    pooling: Literal["avg", "max", "gem"] = "avg"
+    pretrained: bool = False
+
+
+class LossConfig(BaseModel):
+    """The loss by name, and beside the name that loss's own options.
+
+    >>> LossConfig(name="triplet", margin=0.3).options
+    {'margin': 0.3}
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    name: str = "triplet"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            data = {"name": data}
+        if not isinstance(data, Mapping):
+            return data
+        name = data.get("name", cls.model_fields["name"].default)
+        if name not in LOSSES:
+            raise ValueError(f"unknown loss '{name}'{nearest_name(str(name), LOSSES)}")
+        options = check_options(
+            f"loss '{name}'", LOSSES[name], {k: v for k, v in data.items() if k != "name"}
+        )
+        with torch.random.fork_rng(devices=[]):  # the loss itself knows its ranges; a head draws its weights
+            create(name, **_smallest_head(name), **options)
+        return {"name": name, **options}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that were given; the others take the loss's own defaults."""
+        return dict(self.model_extra or {})
+
+
+def _smallest_head(name: str) -> dict[str, int]:
+    return {"num_classes": 2, "embedding_size": 2} if LOSSES[name].needs_classes else {}
+
+
+class BatchConfig(_Section):
+    """What a batch is made of."""
+
+    kind: Literal["auto", "pk", "shuffle", "pairs"] = Field(
+        default="auto", description="auto: pk (classes × items) for losses of pairs, shuffle for heads"
+    )
+    batch_size: Annotated[int, _number, Field(ge=2)] = Field(
+        default=128, description="items, or pairs with kind pairs"
+    )
+    per_class: Annotated[int, _number, Field(ge=2)] = Field(
+        default=4,
+        description="items of a class with kind pk; more where the classes are too few to fill the batch",
+    )
+
+
+class AugmentConfig(_Section):
+    """Random changes of the training images, drawn anew each time; all off by default."""
+
+    flip: bool = Field(default=False, description="mirror left and right, half of the time")
+    shift: NonNegative = Field(default=0.0, description="move by up to so many pixels")
+    rotate: NonNegative = Field(default=0.0, description="turn by up to so many degrees")
+    zoom: NonNegative = Field(default=0.0, description="enlarge or shrink by up to this share")
+    noise: NonNegative = Field(
+        default=0.0, description="deviation of Gaussian noise, in units of the scaled input"
+    )
+    erase: Share = Field(
+        default=0.0, description="probability of blanking a rectangle of 2 % to 20 % of the picture"
+    )
+
+
+class OptimizerConfig(_Section):
+    """The optimizer of PyTorch; null settings take PyTorch's default for it."""
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    lr: Positive = 1e-3
+    head_lr: Positive | None = Field(
+        default=None, description="learning rate of the loss's own weights; null: lr"
+    )
+    weight_decay: NonNegative = 0.0
+    momentum: Decay | None = Field(default=None, description="sgd, rmsprop")
+    betas: tuple[Decay, Decay] | None = Field(default=None, description="adam, adamw")
+    smoothing: Decay | None = Field(
+        default=None, description="rmsprop: PyTorch's alpha, Keras' rho; PyTorch takes 0.99, Keras 0.9"
+    )
+    eps: Positive | None = Field(default=None, description="adam, adamw, rmsprop")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        known = {
+            "adam": {"betas", "eps"},
+            "adamw": {"betas", "eps"},
+            "sgd": {"momentum"},
+            "rmsprop": {"momentum", "smoothing", "eps"},
+        }[self.name]
+        wrong = {k for k in ("momentum", "betas", "smoothing", "eps") if getattr(self, k) is not None} - known
+        if wrong:
+            raise ValueError(
+                f"{self.name} takes no {', '.join(sorted(wrong))}; it takes {', '.join(sorted(known))}"
+            )
+        return self
+
+
+class ScheduleConfig(_Section):
+    """How the learning rates move over the run, as a factor on each of them."""
+
+    name: Literal["constant", "cosine", "step", "onecycle"] = "constant"
+    warmup_steps: NonNegativeInt = Field(default=0, description="steps of linear rise from 0 at the start")
+    lr_floor: Share = Field(default=0.0, description="the last factor of cosine")
+    decay_epochs: tuple[Count, ...] = Field(
+        default=(), description="epochs after which step multiplies by decay_factor"
+    )
+    decay_factor: Share = 0.1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name == "step" and not self.decay_epochs:
+            raise ValueError("schedule step needs decay_epochs, for example [10, 15]")
+        if self.name != "step" and self.decay_epochs:
+            raise ValueError(f"decay_epochs belong to schedule step; the schedule is {self.name}")
+        if self.name == "onecycle" and self.warmup_steps:
+            raise ValueError("onecycle has its own warm-up; leave warmup_steps at 0")
+        return self
+
+
+class TrainingConfig(_Section):
+    """How long, how exactly, on what, and what is kept."""
+
+    epochs: Count = 20
+    clip_norm: Positive | None = Field(
+        default=None, description="largest norm of the whole gradient; null: unlimited"
+    )
+    accumulate: Count = Field(default=1, description="batches whose gradients are averaged into one step")
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
+        default="auto", description="auto: float32 on the CPU, bf16 on GPUs that have it"
+    )
+    device: str = Field(
+        default="auto", description="auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, mps"
+    )
+    measure: str = Field(
+        default="map@r", description="the validation measure that chooses and stops; larger is better"
+    )
+    validate_every: Count = Field(default=1, description="epochs between validations")
+    patience: Count | None = Field(
+        default=None, description="stop after so many validations without improvement; null: never"
+    )
+    keep: Literal["best", "last"] = Field(
+        default="best", description="weights that remain: best by the measure, or the last"
+    )
+    checkpoint_every_steps: Count | None = Field(
+        default=None, description="steps between checkpoints; null: after each epoch"
+    )
+    workers: NonNegativeInt | None = Field(
+        default=None, description="threads that decode items not held in memory; null: one a core, at most 8"
+    )
+    tensorboard: bool = False
+
+
+class RunConfig(_Section):
+    """Everything that decides how a run trains. Equal configurations on equal data give equal weights.
+
+    Raises:
+        ConfigError: One line for each wrong value or unknown key.
+
+    >>> RunConfig(optimizer={"lr": "1e-2"}).optimizer.lr
+    0.01
+    >>> RunConfig(optimizer={"lr": -1}, trainig={})
+    Traceback (most recent call last):
+    ...
+    kyori.errors.ConfigError: the configuration has 2 errors:
+      optimizer.lr: must be greater than 0; got -1
+      trainig: unknown key; did you mean 'training'?
+    """
+
+    seed: NonNegativeInt = 0
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    batches: BatchConfig = BatchConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    def __init__(self, **sections: Any):
+        try:
+            super().__init__(**sections)
+        except ValidationError as error:
+            raise ConfigError(describe_errors(error, type(self))) from None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.batches.kind == "pairs" and LOSSES[self.loss.name].needs_classes:
+            raise ValueError(
+                f"batches of kind pairs suit losses of pairs; '{self.loss.name}' classifies single items"
+            )
+        return self
+
+    @classmethod
+    def from_options(cls, base: "RunConfig | None" = None, **options: Any) -> "RunConfig":
+        """Build a configuration from flat options over ``base`` (default: the defaults).
+
+        A name stands for the one setting of that name (``lr``, ``epochs``, ``backbone``), for an option of the
+        selected loss (``margin``), or is dotted (``**{"optimizer.lr": 0.1}``). ``loss``, ``optimizer``, ``schedule``
+        and ``batches`` with a string choose by name. Choosing another loss leaves the former loss's options behind.
+        Strings are read as YAML scalars, as a command line gives them: ``"1e-3"``, ``"null"``, ``"[1, 2]"``.
+
+        Raises:
+            ConfigError: One line for each unknown name or wrong value.
+
+        >>> config = RunConfig.from_options(loss="arcface", scale=32, lr="1e-2")
+        >>> config.loss.options, config.optimizer.lr
+        ({'scale': 32.0}, 0.01)
+        """
+        tree = (base or cls()).to_dict()
+        place_options(tree, options, cls, LOSSES)
+        return cls(**tree)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "RunConfig":
+        """Read a YAML file.
+
+        Raises:
+            ConfigError: The file is missing, is not YAML, or says something wrong; the message names the file.
+        """
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not a YAML file: {error}") from error
+        if tree is not None and not isinstance(tree, dict):
+            raise ConfigError(
+                f"{path} must hold keys such as 'loss:' and 'training:'; got a {type(tree).__name__}."
+            )
+        try:
+            return cls(**{str(key): value for key, value in (tree or {}).items()})
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dicts, lists, strings and numbers, ready for YAML or JSON."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """Return the whole configuration as YAML; `load` reads it back to an equal one."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)

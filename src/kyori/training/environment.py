@@ -1,0 +1,134 @@
+"""Around a training: the device, the arithmetic, randomness of its own, and Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+
+from ..errors import ConfigError
+
+__all__ = [
+    "InterruptFlag",
+    "autocast",
+    "choose_device",
+    "choose_precision",
+    "own_randomness",
+    "seed_everything",
+]
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; ``"auto"`` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: No such device here.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"device must be auto, cpu, cuda, cuda:N or mps, and present here; got '{name}' ({error})."
+        ) from error
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """Return the type of autocast, None for plain float32; ``"auto"`` is bf16 on GPUs that have it.
+
+    >>> choose_precision("auto", torch.device("cpu")) is None
+    True
+    """
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    if name == "fp16" and device.type == "cpu":
+        raise ConfigError("precision fp16 needs a GPU; got device cpu. Use float32 or bf16.")
+    return DTYPES.get(name)
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Return the context in which the network runs."""
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Give the caller's random state, and the flags of cuDNN, back as they were afterwards."""
+    indices = [device.index] if device.type == "cuda" else []
+    flags = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    with torch.random.fork_rng(devices=indices):
+        try:
+            if indices:  # the fastest convolutions give other bits each time
+                torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            yield
+        finally:
+            if indices:
+                torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
+
+
+def seed_everything(device: torch.device, seed: int, number: int) -> int:
+    """Seed the generators that ``own_randomness`` guards from (seed, number) and return the mixed seed.
+
+    Called before each batch, it makes dropout and augmentation a function of the batch's number, so that a resumed
+    run needs no generator state. `torch.manual_seed` would do the same at fifty times the cost (it queues a
+    traceback for every accelerator not yet in use).
+    """
+    mixed = _mix(seed, number)
+    torch.default_generator.manual_seed(mixed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index].manual_seed(mixed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(mixed)
+    return mixed
+
+
+def _mix(seed: int, number: int) -> int:
+    """SplitMix64 of the two numbers: neighbouring steps get unrelated seeds, also in the low 32 bits."""
+    mask = 2**64 - 1
+    z = (seed * 0xD1342543DE82EF95 + (number + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1
+
+
+class InterruptFlag:
+    """Turns the first Ctrl-C into a flag, so that a step can be finished; the second one stops at once.
+
+    The handler before it is put back at the end. Signals reach the main thread only: elsewhere it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.raised = False
+        self._former: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._former = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._former is not None:
+            signal.signal(signal.SIGINT, self._former)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.raised:
+            raise KeyboardInterrupt
+        self.raised = True

@@ -1,0 +1,418 @@
+"""The training loop, from top to bottom.
+
+One step is: a window of ``accumulate`` batches, each preprocessed and augmented on the device, embedded, given to the
+loss; then one move of the optimizer. Everything random in a batch is a function of (seed, number of the batch), and
+everything else that a step depends on stands in the checkpoint: that is why a resumed run ends in the same bits.
+"""
+
+import inspect
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Augment, Batch, Loader, Source
+from ..errors import ConfigError, TrainingWarning, nearest_name
+from ..models import Embedder
+from ..models.weights import state_tensors
+from ..relations import Pairs
+from .callbacks import Callback, Progress, recorders
+from .checkpoint import Checkpoint, Checkpoints, check_same, load_optimizer, optimizer_tensors
+from .config import RunConfig
+from .diagnosis import collapse, interrupted, not_finite
+from .environment import (
+    InterruptFlag,
+    autocast,
+    choose_device,
+    choose_precision,
+    own_randomness,
+    seed_everything,
+)
+from .optimization import create_optimizer, rate_factor, set_rates
+from .setup import create_augment, create_batches, train_classes
+
+__all__ = ["History", "train"]
+
+STATS_EVERY = 10  # steps between looks at loss.stats; each look waits for a GPU
+FINITE_EVERY = 50  # steps between looks at the loss on a GPU; on the CPU each step is looked at
+HARMLESS = {"training.workers", "training.tensorboard", "training.checkpoint_every_steps", "training.device"}
+
+Validate = Callable[[Embedder], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training was like.
+
+    Attributes:
+        epochs: The epoch records of ``metrics.jsonl``: epoch and step from 1, mean loss, active share, seconds,
+            validation measures.
+        steps: Optimizer steps in all.
+        seconds: Time spent, validation included, over all resumes.
+        best_epoch: The epoch whose weights were kept, None if the last ones were.
+        best_value: Its validation measure.
+        stopped_early: Whether patience ran out.
+    """
+
+    epochs: list[dict[str, Any]]
+    steps: int
+    seconds: float
+    best_epoch: int | None
+    best_value: float | None
+    stopped_early: bool
+
+
+def train(
+    embedder: Embedder,
+    loss: nn.Module,
+    source: Source,
+    config: RunConfig,
+    *,
+    validate: Validate | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> History:
+    """Train ``embedder`` (and the weights of ``loss``) in place and leave it in evaluation mode.
+
+    The same arguments give the same bits on the same machine, and so does a run that was interrupted at any step and
+    resumed. The caller's random state is left alone.
+
+    Args:
+        embedder: What is trained.
+        loss: ``loss(features (b, d), labels (b,) | Pairs, ids=...)`` → scalar; see `kyori.training.build`.
+        source: The training items, labelled.
+        config: Everything else.
+        validate: Called after every ``training.validate_every`` epochs; returns measures by name, of which
+            ``training.measure`` (larger is better) chooses the weights that are kept.
+        folder: Where ``metrics.jsonl`` and ``checkpoints/`` go; None keeps nothing.
+        resume: Go on from the newest checkpoint in ``folder``; without one, start at the beginning.
+        callbacks: Told of the start, each step, each epoch and the end.
+
+    Raises:
+        Interrupted: Ctrl-C; the step was finished and saved, and the message says how to go on.
+        TrainingError: The loss became infinite or NaN.
+        ConfigError: ``resume`` with another configuration or other data, or a setting that does not fit here.
+        DataError: ``source`` has no labels or only one class.
+    """
+    device = choose_device(config.training.device)
+    dtype = choose_precision(config.training.precision, device)
+    with own_randomness(device), InterruptFlag() as interrupt:
+        run = _Run(embedder, loss, source, config, device, dtype, validate, folder, callbacks, interrupt)
+        run.begin(resume)
+        try:
+            for callback in run.callbacks:
+                callback.on_start(run.progress)
+            while run.progress.epoch < config.training.epochs and not run.state.stopped:
+                run.epoch()
+        finally:
+            for callback in run.callbacks:
+                callback.on_end(run.progress)
+        return run.finish()
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside weights and optimizer."""
+
+    loss_count: int = 0
+    active_sum: float = 0.0
+    active_count: int = 0
+    epoch_seconds: float = 0.0
+    best_epoch: int | None = None
+    best_value: float | None = None
+    waited: int = 0  # validations since the best
+    stopped: bool = False
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Run:
+    """One training in progress: its parts, its position, and the three things it does: begin, epoch, finish."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        loss: nn.Module,
+        source: Source,
+        config: RunConfig,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        validate: Validate | None,
+        folder: Path | None,
+        callbacks: Sequence[Callback],
+        interrupt: InterruptFlag,
+    ):
+        self.config, self.settings = config, config.training
+        self.embedder, self.loss = embedder.to(device), loss.to(device)
+        self.source, self.device, self.dtype = source, device, dtype
+        self.validate, self.interrupt = validate, interrupt
+        _, codes = train_classes(source)
+        self.codes = torch.as_tensor(codes, device=device)
+        self.batches = create_batches(config, source, codes, heads=getattr(loss, "needs_classes", False))
+        self.loader = Loader(source, device, workers=self.settings.workers)
+        self.augment: Augment | None = create_augment(config.augment)
+        self.takes_ids = "ids" in inspect.signature(loss.forward).parameters  # heads need none
+        self.generator = torch.Generator(device)
+        self.optimizer = create_optimizer(config.optimizer, embedder, loss)
+        self.weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.scaler = torch.amp.GradScaler(device.type) if dtype is torch.float16 else None
+        steps = math.ceil(len(self.batches) / self.settings.accumulate)
+        self.progress = Progress(epochs=self.settings.epochs, steps_per_epoch=steps)
+        self.state = _State()
+        self.best: dict[str, Tensor] = {}
+        self.loss_sum = torch.zeros((), dtype=_sum_type(device), device=device)
+        self.checkpoints = Checkpoints(folder / "checkpoints") if folder else None
+        self.callbacks = [*recorders(folder, tensorboard=self.settings.tensorboard), *callbacks]
+        self.clock = time.monotonic()
+        self.warned = False
+
+    # -- begin and finish ---------------------------------------------------------------------------------------
+
+    def begin(self, resume: bool) -> None:
+        """Go on from the newest checkpoint, or make sure that none of a former run is left."""
+        if resume and self.checkpoints is None:
+            raise ConfigError("resume needs the folder of the run to go on with; got folder=None.")
+        checkpoint = self.checkpoints.load() if resume and self.checkpoints else None
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        elif self.checkpoints is not None:
+            self.checkpoints.clear()
+
+    def finish(self) -> History:
+        """Put the best weights in place."""
+        if self.best:
+            self._load_weights(self.best)
+        self.embedder.eval()
+        self.loss.eval()
+        return History(
+            epochs=self.state.records,
+            steps=self.progress.step,
+            seconds=sum(record["seconds"] for record in self.state.records),
+            best_epoch=self.state.best_epoch if self.best else None,
+            best_value=self.state.best_value,
+            stopped_early=self.state.stopped,
+        )
+
+    # -- an epoch and a step ------------------------------------------------------------------------------------
+
+    def epoch(self) -> None:
+        """Run the rest of the present epoch, validate, record, save."""
+        self.embedder.train()
+        self.loss.train()
+        self.clock = time.monotonic()
+        for window in self._windows():
+            self._step(window)
+            for callback in self.callbacks:
+                callback.on_step(self.progress)
+            every = self.settings.checkpoint_every_steps
+            if self.interrupt.raised:
+                raise interrupted(self.progress, self._save())
+            if every and self.progress.step % every == 0:
+                self._save()
+        self._check_finite()
+        self._end_epoch()
+        path = self._save()
+        if self.interrupt.raised:
+            raise interrupted(self.progress, path)
+
+    def _windows(self) -> Iterator[list[tuple[Batch, Tensor, Tensor]]]:
+        """Yield the batches of each step of this epoch, from the present step on."""
+        size = self.settings.accumulate
+        start = self.progress.epoch_step * size
+        batches = self.loader.batches(self.batches.epoch(self.progress.epoch, start=start))
+        while window := list(islice(batches, size)):
+            yield window
+
+    def _step(self, window: list[tuple[Batch, Tensor, Tensor]]) -> None:
+        progress = self.progress
+        factor = rate_factor(
+            self.config.schedule, progress.step, progress.steps_per_epoch, self.settings.epochs
+        )
+        set_rates(self.optimizer, factor)
+        total: Tensor | None = None
+        for position, (batch, raw, _) in enumerate(window):
+            number = progress.step * self.settings.accumulate + position
+            value = self._loss(batch, raw, number) / len(window)
+            (value if self.scaler is None else self.scaler.scale(value)).backward()
+            total = value.detach() if total is None else total + value.detach()
+            progress.items += len(batch.indices)
+        self._move()
+        progress.loss, progress.lr = total, self.optimizer.param_groups[0]["lr"]
+        progress.step += 1
+        progress.epoch_step += 1
+        self.loss_sum += total
+        self.state.loss_count += 1
+        self._look()
+
+    def _loss(self, batch: Batch, raw: Tensor, number: int) -> Tensor:
+        """Return the loss of one batch, dropout and augmentation drawn for its ``number``."""
+        mixed = seed_everything(self.device, self.config.seed, number)
+        x = self.embedder.preprocess(raw, self.device)
+        if self.augment is not None:
+            x = self.augment(x, self.generator.manual_seed(mixed))
+        with autocast(self.device, self.dtype):
+            features = self.embedder.features(x)
+        features = features.float()
+        if batch.pairs is not None:
+            first, second, same = (torch.as_tensor(part, device=self.device) for part in batch.pairs)
+            value = self.loss(features, Pairs(first, second, same))
+        else:
+            items = torch.as_tensor(batch.indices, device=self.device)
+            value = self.loss(features, self.codes[items], **({"ids": items} if self.takes_ids else {}))
+        if self.device.type == "cpu" and not math.isfinite(value.item()):
+            raise not_finite(value.item(), self.progress, self.config, half=False)
+        return value
+
+    def _move(self) -> None:
+        """Move the weights along the gradient of the window."""
+        if self.settings.clip_norm is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _look(self) -> None:
+        """Now and then, look at what waits on the device: statistics, and whether the loss is still a number."""
+        step, last = self.progress.step, self.progress.epoch_step == self.progress.steps_per_epoch
+        if self.device.type != "cpu" and step % FINITE_EVERY == 0:
+            self._check_finite()
+        if step % STATS_EVERY and not last:
+            return
+        stats = getattr(self.loss, "stats", {})
+        active = stats.get("active")
+        if active is not None and math.isfinite(active):
+            self.progress.active = active
+            self.state.active_sum += active
+            self.state.active_count += 1
+        if not self.warned and (message := collapse(stats, step)):
+            self.warned = True
+            warnings.warn(message, TrainingWarning, stacklevel=2)
+
+    # -- the end of an epoch ------------------------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        state, progress = self.state, self.progress
+        state.epoch_seconds += time.monotonic() - self.clock
+        self.clock = time.monotonic()
+        measures = self._validation()
+        state.epoch_seconds += time.monotonic() - self.clock
+        record: dict[str, Any] = {
+            "kind": "epoch",
+            "epoch": progress.epoch + 1,
+            "step": progress.step,
+            "loss": float(self.loss_sum) / max(1, state.loss_count),
+            "active": state.active_sum / state.active_count if state.active_count else None,
+            "seconds": state.epoch_seconds,
+        }
+        if measures is not None:
+            record["validation"] = measures
+            self._choose(measures)
+        state.records.append(record)
+        for callback in self.callbacks:
+            callback.on_epoch(record, progress)
+        progress.epoch += 1
+        progress.epoch_step = 0
+        state.loss_count = state.active_count = 0
+        state.active_sum = state.epoch_seconds = 0.0
+        self.loss_sum.zero_()
+        self.clock = time.monotonic()
+
+    def _validation(self) -> dict[str, float] | None:
+        epoch = self.progress.epoch + 1
+        if self.validate is None or (epoch % self.settings.validate_every and epoch < self.settings.epochs):
+            return None
+        seed_everything(self.device, self.config.seed, -1 - epoch)
+        self.embedder.eval()
+        measures = {name: float(value) for name, value in self.validate(self.embedder).items()}
+        if self.settings.measure not in measures:
+            raise ConfigError(
+                f"training.measure '{self.settings.measure}' is not among the validation measures"
+                f"{nearest_name(self.settings.measure, measures)}"
+            )
+        return measures
+
+    def _choose(self, measures: Mapping[str, float]) -> None:
+        """Remember the weights if they are the best so far; stop if there were none for too long."""
+        state, value = self.state, measures[self.settings.measure]
+        if state.best_value is None or value > state.best_value:
+            state.best_value, state.best_epoch, state.waited = value, self.progress.epoch + 1, 0
+            if self.settings.keep == "best":
+                self.best = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
+        else:
+            state.waited += 1
+        state.stopped = self.settings.patience is not None and state.waited >= self.settings.patience
+
+    # -- saving and going on ------------------------------------------------------------------------------------
+
+    def _weights(self) -> dict[str, Tensor]:
+        return state_tensors(self.embedder.state_dict(), "model.") | state_tensors(
+            self.loss.state_dict(), "loss."
+        )
+
+    def _load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        for module, prefix in ((self.embedder, "model."), (self.loss, "loss.")):
+            part = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            module.load_state_dict(part)
+
+    def _save(self) -> Path | None:
+        """Write a checkpoint of this moment, if there is a folder for it."""
+        if self.checkpoints is None:
+            return None
+        self._check_finite()
+        now = time.monotonic()
+        self.state.epoch_seconds, self.clock = self.state.epoch_seconds + now - self.clock, now
+        tensors = self._weights() | optimizer_tensors(self.optimizer, "optimizer.")
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors["loss_sum"] = self.loss_sum
+        facts = {
+            "config": self.config.to_dict(),
+            "source": self.source.fingerprint(),
+            "position": [self.progress.epoch, self.progress.epoch_step, self.progress.step],
+            "state": asdict(self.state),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+        }
+        return self.checkpoints.save(self.progress.step, tensors, facts)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        facts, path = checkpoint.facts, checkpoint.path
+        free = {"training.epochs"} if self.config.schedule.name in ("constant", "step") else set()
+        check_same(facts["config"], self.config.to_dict(), HARMLESS | free, path)
+        if facts["source"] != self.source.fingerprint():
+            raise ConfigError(
+                f"cannot resume from {path}: the training items or their labels are not those it was trained on. "
+                "Resume with the same data and split, or start anew in another folder."
+            )
+        try:
+            self._load_weights(checkpoint.tensors)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"cannot resume from {path}: its weights do not fit this model: {error}"
+            ) from error
+        load_optimizer(self.optimizer, checkpoint.part("optimizer."))
+        self.best = {name: t.to(self.device) for name, t in checkpoint.part("best.").items()}
+        self.loss_sum.copy_(checkpoint.tensors["loss_sum"])
+        if self.scaler is not None:
+            self.scaler.load_state_dict(facts["scaler"])
+        self.progress.epoch, self.progress.epoch_step, self.progress.step = facts["position"]
+        self.state = _State(**facts["state"])
+
+    def _check_finite(self) -> None:
+        value = float(self.loss_sum)
+        if not math.isfinite(value):
+            raise not_finite(value, self.progress, self.config, half=self.scaler is not None)
+
+
+def _sum_type(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
