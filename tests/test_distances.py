@@ -2,10 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import losses as oracle
 
 from kyori.distances import DISTANCES, normalize, pairwise_distance, row_distance
 from kyori.errors import ArgumentError
+from oracles import losses as oracle
 
 
 def points(n: int, d: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from oracles import losses as oracle
 
 from kyori.errors import ArgumentError
 from kyori.relations import Pairs, Relations
+from oracles import losses as oracle
 
 CPU = torch.device("cpu")
 EVERY = slice(None)

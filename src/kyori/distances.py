@@ -11,7 +11,7 @@ Half-precision input is computed in float32, autocast or not.
 | `cosine` | 1 − cos(a, b) |
 | `dot` | −a·b (not a metric) |
 | `manhattan` | ‖a−b‖₁ |
-| `snr` | var(b−a) / var(a), variance over the d features (asymmetric) |
+| `snr` | var(b−a) / var(a), variance over the d features (asymmetric); 0 where a has none |
 """
 
 from collections.abc import Callable
@@ -141,8 +141,9 @@ class _MatmulEuclidean(torch.autograd.Function):
         W = gradient * 2.0 if ctx.squared else gradient / D.masked_fill(D == 0, torch.inf)
         if ctx.squared:
             W.masked_fill_(D == 0, 0.0)
-        a_gradient = a * W.sum(1)[:, None] - W @ b if ctx.needs_input_grad[0] else None
-        b_gradient = b * W.sum(0)[:, None] - W.T @ a if ctx.needs_input_grad[1] else None
+        with torch.autocast(a.device.type, enabled=False):
+            a_gradient = a * W.sum(1)[:, None] - W @ b if ctx.needs_input_grad[0] else None
+            b_gradient = b * W.sum(0)[:, None] - W.T @ a if ctx.needs_input_grad[1] else None
         return a_gradient, b_gradient, None
 
 

@@ -18,7 +18,7 @@ from .vectors import VectorTable
 __all__ = ["MetricLearner"]
 
 
-class MetricLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class MetricLearner(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Learn vectors in which items of a class are close and items of different classes are far apart.
 
     Works wherever scikit-learn's transformers do: in pipelines, in ``cross_val_score``, before a

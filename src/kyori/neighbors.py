@@ -17,6 +17,7 @@ from .errors import ArgumentError
 __all__ = ["Matches", "distance_blocks", "first_keys", "nearest", "order_keys"]
 
 _BLOCK_ITEMS = 2_000_000  # distances held at a time; with their temporaries about 100 MB, and cache-friendly
+_SAME_DIRECTION = 1e-13  # a cosine distance below the rounding of float32 coordinates is 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +108,16 @@ def distance_blocks(
     if block_rows is not None and block_rows < 1:
         raise ArgumentError(f"block_rows must be at least 1; got {block_rows}.")
     step = block_rows or max(1, _BLOCK_ITEMS // max(1, len(gallery)))
-    columns = torch.tensor(gallery)
+    # Products of float32 numbers are exact in float64, so that ties stay ties; the others are computed that way.
+    dtype = torch.float64 if metric in ("cosine", "dot") else torch.float32
+    columns = torch.tensor(gallery, dtype=dtype)
     for start in range(0, len(queries), step):
         rows = slice(start, min(start + step, len(queries)))
         with torch.no_grad():
-            yield rows, pairwise_distance(torch.tensor(queries[rows]), columns, metric).numpy()
+            distances = pairwise_distance(torch.tensor(queries[rows], dtype=dtype), columns, metric)
+        if metric == "cosine":
+            distances[distances < _SAME_DIRECTION] = 0
+        yield rows, distances.float().numpy()
 
 
 def order_keys(distances: NDArray[np.float32]) -> NDArray[np.int64]:

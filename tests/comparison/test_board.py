@@ -55,7 +55,7 @@ def test_a_clear_winner_is_said_to_be_one():
     assert comparison.seeds_won == comparison.seeds == 3
     assert 0.27 < comparison.low < comparison.difference < comparison.high < 0.33
     sentence = found.recommendation()
-    assert sentence.startswith("Use arcface: map@r ")
+    assert sentence.startswith("Use arcface: MAP@R ")
     assert "It beats softmax by 3" in sentence
     assert "3 of 3 seeds" in sentence
     assert "cannot be told apart" not in sentence

@@ -6,9 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import losses as oracle
 
 from kyori import losses
+from oracles import losses as oracle
 
 from .cases import CLASSIFIERS, batch, make, name_of
 
@@ -71,6 +71,7 @@ def test_triplet_where_most_distances_are_tied(mining, labels, seed, margin):
         loss = losses.TripletLoss(margin, mining, average=average, normalize=False)
         expected = oracle.triplet(matrix(x), labels, margin, mining, average)
         assert loss(x, torch.tensor(labels)).item() == pytest.approx(expected)
+        assert 0 <= loss.stats["active"] <= 1
 
 
 def test_triplet_gradient_counts_the_active_triplets():

@@ -22,10 +22,10 @@ def compare(
     data: str = typer.Argument(
         ..., help="A folder of class folders, manifest, idx folder, .npz or 'digits'."
     ),
-    methods: str | None = typer.Option(None, help="Names with commas between. [default: one of each family]"),
+    methods: str | None = typer.Option(None, help="Names with commas between. By default one of each family."),
     seeds: int = typer.Option(3, min=1, help="Trainings of each method."),
     measure: str = typer.Option("map@r", help="The measure that ranks."),
-    out: Path | None = typer.Option(None, help="Folder to write. [default: runs/compare-<data>]"),
+    out: Path | None = typer.Option(None, help="Folder to write. By default runs/compare-DATA."),
     config: Path | None = typer.Option(None, "-c", "--config", help="YAML file that all methods start from."),
     backbone: str | None = typer.Option(None, help="mlp, cnn, or any timm name."),
     epochs: int | None = typer.Option(None, help="Times that the training items are seen."),

@@ -38,7 +38,7 @@ def show_warnings() -> None:
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         note(f"note: {message}")
 
-    warnings.showwarning = show  # type: ignore[assignment]  # restored by the caller's catch_warnings
+    warnings.showwarning = show  # restored by the caller's catch_warnings
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", KyoriWarning)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
 from .console import JSON, note, stops_at_ctrl_c
 
 __all__ = ["register"]
+
+Metric = Literal["euclidean", "squared_euclidean", "cosine", "dot", "manhattan", "snr"]
+Unit = Literal["query", "class"]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,9 +27,9 @@ def evaluate(
     part: str = typer.Option(
         "auto", help="train, validation, test or all; auto: the test part of the run's own data, else all."
     ),
-    metric: str = typer.Option("euclidean", help="euclidean, cosine, …"),
+    metric: Metric = typer.Option("euclidean", help="euclidean, cosine, …"),
     threshold: float | None = typer.Option(None, help="Also the pair accuracy at this distance."),
-    unit: str = typer.Option("query", help="What is resampled for the intervals: query or class."),
+    unit: Unit = typer.Option("query", help="What is resampled for the intervals: query or class."),
     out: Path | None = typer.Option(None, help="Also write the results to this JSON file."),
     as_json: bool = JSON,
 ) -> None:

@@ -30,7 +30,7 @@ def train(
     batch_size: int | None = typer.Option(None, help="Items in a batch."),
     lr: float | None = typer.Option(None, help="Learning rate."),
     seed: int | None = typer.Option(None, help="Seed of everything random."),
-    out: Path | None = typer.Option(None, help="Run folder to write. [default: runs/<data>-<loss>]"),
+    out: Path | None = typer.Option(None, help="Run folder to write. By default runs/DATA-LOSS."),
     config: Path | None = typer.Option(None, "-c", "--config", help="YAML file to start from."),
     resume: bool = typer.Option(False, "--resume", help="Go on where the run in --out stopped."),
     print_config: bool = typer.Option(False, "--print-config", help="Print the full configuration and stop."),

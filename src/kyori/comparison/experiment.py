@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
 import shlex
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..data import Source, Split, open_source
 from ..errors import ArgumentError, DataError, KyoriError
@@ -120,7 +118,7 @@ def compare(
         data=source.name,
         measure=measure,
         cells=tuple(cells),
-        budget=_budget(source, split, base, seeds),
+        budget=_budget(split, base),
         command=_command(source.name, [m.name for m in chosen], seeds, measure, options),
     )
     if folder is not None:
@@ -189,24 +187,21 @@ class _Progress:
         )
 
 
-def _budget(source: Source, split: Split, config: RunConfig, seeds: int) -> dict[str, Any]:
+def _budget(split: Split, config: RunConfig) -> dict[str, Any]:
     training = config.training
+    chosen = training.keep == "best" and len(split.validation) > 0
     return {
-        "items": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
-        "classes": len(source.class_names),
+        "train_items": len(split.train),
+        "validation_items": len(split.validation),
         "split": config.data.split,
-        "seeds": seeds,
         "epochs": training.epochs,
         "items_seen": training.epochs * len(split.train),
+        "kept": "best epoch" if chosen else "last epoch",
         "backbone": config.model.backbone,
         "embedding_size": config.model.embedding_size,
         "batch_size": config.batches.batch_size,
         "optimizer": config.optimizer.name,
         "lr": config.optimizer.lr,
-        "selection": f"best epoch by {training.measure} on the validation items"
-        if training.keep == "best" and len(split.validation)
-        else "last epoch",
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from ..report.sections import (
     Method,
     Trial,
     curves,
-    duration,
+    machine,
     maps,
-    percent,
     reading,
     reproduce,
-    span,
+    span_text,
+    value_text,
     verification,
 )
 from ..report.showcase import Items, pairs, queries
@@ -29,18 +29,8 @@ from .board import BASELINES, Board, Cell, Comparison, Row
 
 __all__ = ["write_report"]
 
-#: Columns of the leaderboard after the ranked measure, as far as the board has them.
-_COLUMNS = (
-    "recall@1",
-    "map@r",
-    "r-precision",
-    "auc",
-    "eer",
-    "tar@far=1e-2",
-    "tar@far=1e-3",
-    "accuracy@threshold",
-    "nmi",
-)
+#: Measures of the leaderboard beside the ranked one, as far as the board has them: the beginnings of their names.
+_COLUMNS = ("recall@1", "map@r", "auc", "eer", "tar@far=", "accuracy", "nmi")
 
 
 def write_report(board: Board, source: Items, path: str | PathLike[str], lang: str = "en") -> Path:
@@ -65,7 +55,7 @@ def write_report(board: Board, source: Items, path: str | PathLike[str], lang: s
     sections: list[Section] = [
         Prose(["".join(details) if lang == "ja" else " ".join(details)] if details else [], "lead"),
         Facts(_facts(board, words)),
-        *_leaderboard(board, words),
+        *_leaderboard(board, methods, words),
         *curves(methods, board.measure, words),
         *maps(_raw_first(methods), board.measure, words),
         *verification(methods, words),
@@ -127,33 +117,27 @@ def _facts(board: Board, words: Words) -> list[tuple[object, object]]:
         (words("fact.methods"), len(board.methods)),
         (words("fact.seeds"), max(len(board.of(method)) for method in board.methods)),
     ]
-    facts += [(words.or_else(f"budget.{key}", key), value) for key, value in board.budget.items()]
-    return [*facts, (words("fact.total_seconds"), duration(sum(cell.seconds for cell in board.cells)))]
-
-
-def _leaderboard(board: Board, words: Words) -> list[Section]:
-    rows = board.rows()
-    others = [name for name in _COLUMNS if name != board.measure and name in rows[0].measures]
-    limits = _limits(rows, board.measure)
-    note = words(
-        "board.note", measure=words.measure(board.measure), low=percent(limits[0]), high=percent(limits[1])
-    )
-    columns = [
-        words("board.method"),
-        words("board.against"),
-        words.measure(board.measure),
-        words("board.interval"),
-        *(f"{words.measure(name)} ↓" if name == "eer" else words.measure(name) for name in others),
-        words("board.seconds"),
-        words("board.parameters"),
+    facts += [
+        (words.or_else(f"budget.{key}", key), words.or_else(f"value.{value}", value))
+        for key, value in board.budget.items()
     ]
-    paints = {method.name: method.paint for method in _methods(board)}
-    against = _against(board, words)
+    total = sum(cell.seconds for cell in board.cells)
+    return [
+        *facts,
+        (words("fact.total_seconds"), words.duration(total)),
+        (words("fact.machine"), machine(words)),
+    ]
+
+
+def _leaderboard(board: Board, methods: Sequence[Method], words: Words) -> list[Section]:
+    rows = board.rows()
+    columns = _columns(board, methods, words)
+    note = words("board.note", measure=words.measure(board.measure))
     return [
         Heading(words("board.heading"), "leaderboard", note),
         Table(
-            columns,
-            [_board_row(row, board, others, limits, paints[row.method], against, words) for row in rows],
+            [title for title, _ in columns],
+            [[draw(row) for _, draw in columns] for row in rows],
             caption=words("board.caption"),
             best=frozenset(i for i, row in enumerate(rows) if row.method == board.winner),
             text_columns=2,
@@ -162,43 +146,54 @@ def _leaderboard(board: Board, words: Words) -> list[Section]:
     ]
 
 
+def _columns(
+    board: Board, methods: Sequence[Method], words: Words
+) -> list[tuple[object, Callable[[Row], object]]]:
+    """The columns of the leaderboard: a title, and how the cell of a row is drawn."""
+    rows, ranked = board.rows(), board.measure
+    against = _against(board, words)
+    limits = _limits(rows, ranked)
+    paints = {method.name: figures.css(method.paint) for method in methods}
+    scale = tag("span", *(tag("span", f"{100 * end:.0f}") for end in limits), class_="scale")
+
+    def whisker(row: Row) -> Markup:
+        found = row.measures[ranked]
+        ends = {key: value_text(ranked, end) for key, end in vars(found).items()}
+        label = words("board.interval.label", **ends)
+        return figures.interval(**vars(found), limits=limits, paint=paints[row.method], label=label)
+
+    columns: list[tuple[object, Callable[[Row], object]]] = [
+        (words("board.method"), lambda row: words.method(row.method)),
+        (words("board.against"), lambda row: against[row.method]),
+        (words.measure(ranked), lambda row: _with_interval(row, ranked)),
+        (Markup(tag("span", words("board.interval")) + scale), whisker),
+    ]
+    for name in _other_measures(rows[0], ranked):
+        title = f"{words.measure(name)} ↓" if name == "eer" else words.measure(name)
+        columns.append((title, lambda row, name=name: value_text(name, row.measures[name].value)))  # type: ignore[misc]
+    return [
+        *columns,
+        (words("board.seconds"), lambda row: words.duration(row.seconds) if row.parameters else "–"),
+        (words("board.parameters"), lambda row: f"{row.parameters:,}" if row.parameters else "–"),
+    ]
+
+
+def _other_measures(row: Row, ranked: str) -> list[str]:
+    found = []
+    for beginning in _COLUMNS:
+        exact = not beginning.endswith("=") and beginning != "accuracy"
+        found += [
+            name for name in row.measures if (name == beginning if exact else name.startswith(beginning))
+        ]
+    return [name for name in found if name != ranked]
+
+
 def _limits(rows: Sequence[Row], measure: str) -> tuple[float, float]:
     """The common scale of all whiskers: round numbers around every interval, within 0 and 1 where those are."""
     ends = [end for row in rows for end in vars(row.measures[measure]).values() if np.isfinite(end)]
     if not ends:
         return 0.0, 1.0
     return float(np.floor(10 * min(ends)) / 10), float(np.ceil(10 * max(ends)) / 10)
-
-
-def _board_row(
-    row: Row,
-    board: Board,
-    others: Sequence[str],
-    limits: tuple[float, float],
-    paint: str,
-    against: dict[str, Markup],
-    words: Words,
-) -> list[object]:
-    ranked = row.measures[board.measure]
-    ends = {"value": percent(ranked.value), "low": percent(ranked.low), "high": percent(ranked.high)}
-    whisker = figures.interval(
-        ranked.value,
-        ranked.low,
-        ranked.high,
-        limits=limits,
-        paint=figures.css(paint),
-        label=words("board.interval.label", **ends),
-    )
-    untrained = row.method in BASELINES
-    return [
-        words.method(row.method),
-        against[row.method],
-        tag("b", ends["value"]),
-        Markup(whisker + tag("small", span(ranked))),
-        *(percent(row.measures[name].value) for name in others),
-        "–" if untrained else duration(row.seconds),
-        "–" if untrained else f"{row.parameters:,}",
-    ]
 
 
 def _against(board: Board, words: Words) -> dict[str, Markup]:
@@ -214,7 +209,7 @@ def _verdict(found: Comparison, winner: str, words: Words) -> Markup:
     if not found.decided:
         return tag("span", words("board.tied"), class_="badge tied")
     key = "board.behind" if found.better == winner else "board.ahead"
-    ends = {name: percent(getattr(found, name)) for name in ("difference", "low", "high")}
+    ends = {name: f"{100 * getattr(found, name):.1f}" for name in ("difference", "low", "high")}
     return tag("span", words(key, **ends), class_="gap")
 
 
@@ -226,4 +221,6 @@ def _all_measures(rows: Sequence[Row], words: Words) -> Table:
 
 def _with_interval(row: Row, name: str) -> Markup:
     found = row.measures[name]
-    return Markup(tag("span", percent(found.value)) + tag("small", span(found)))
+    return Markup(
+        tag("b", value_text(name, found.value)) + tag("small", span_text(name, found.low, found.high))
+    )

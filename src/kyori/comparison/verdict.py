@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import ArgumentError, nearest_name
+from ..report import Words
 
 if TYPE_CHECKING:
     from .board import Board, Comparison
@@ -61,7 +62,7 @@ def recommend(board: Board, lang: str = "en") -> str:
     baselines = [c for c in found if c.better in BASELINES or c.worse in BASELINES]
     fields = {
         "winner": board.winner,
-        "measure": board.measure,
+        "measure": Words(lang).measure(board.measure),
         "value": 100 * best.value,
         "low": 100 * best.low,
         "high": 100 * best.high,

@@ -1,5 +1,6 @@
 """torchvision-style datasets (``__len__``, ``__getitem__`` -> (item, label)) as sources."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +61,10 @@ def open_dataset(dataset: Any, labels: Any, opening: Opening) -> Source:
     if len(dataset) == 0:
         raise DataError(f"{name}: the dataset is empty; expected at least one item.")
     known = known_labels(dataset) if labels is None else labels
-    if np.ndim(_item(dataset, 0)[0]) == 1:
+    sample = _sample(dataset)
+    if np.ndim(sample[0]) == 1:
         return _open_vectors(dataset, known, opening, name)
-    store = _picture_store(dataset, opening)
+    store = _picture_store(dataset, sample, opening)
     fits = len(dataset) * int(np.prod(store.item_shape)) <= opening.memory_limit
     if known is None and not fits:
         raise DataError(
@@ -74,6 +76,8 @@ def open_dataset(dataset: Any, labels: Any, opening: Opening) -> Source:
         warn_skipped(skipped, name)
     else:
         pictures, found, good, skipped = None, [], np.arange(len(dataset)), []
+    if len(good) == 0:
+        raise DataError(f"{name}: none of its {len(dataset)} items can be read; the first: {skipped[0][1]}.")
     if known is not None:
         found = _aligned(known, good, dataset)
     codes, class_names = encode_labels(found, len(good), name)
@@ -127,18 +131,24 @@ def _open_vectors(dataset: Any, labels: Any, opening: Opening, name: str) -> Sou
     return open_arrays(vectors, [label for _, label in pairs] if labels is None else labels, opening, name)
 
 
-def _picture_store(dataset: Any, opening: Opening) -> DatasetStore:
-    """The common size and channels, from a sample of the items where they are not given."""
+def _sample(dataset: Any) -> list[Any]:
+    """Some readable items, evenly taken."""
     sample = []
     for row in np.unique(np.linspace(0, len(dataset) - 1, SAMPLED).astype(int)):
         try:
-            sample.append(_image(_item(dataset, int(row))[0]))
-        except ItemError:
-            continue  # counted where all items are decoded
+            sample.append(_item(dataset, int(row))[0])
+        except ItemError as error:  # counted where all items are decoded
+            last = error
     if not sample:
-        raise DataError(f"{type(dataset).__name__}: none of the items that were looked at can be read.")
-    size = opening.size or common_size([(image.height, image.width) for image in sample])
-    grey = all(image.mode in images.GREY for image in sample)
+        raise DataError(f"{type(dataset).__name__}: none of the sampled items can be read; {last}.")
+    return sample
+
+
+def _picture_store(dataset: Any, sample: Sequence[Any], opening: Opening) -> DatasetStore:
+    """The common size and channels, from a sample of the items where they are not given."""
+    pictures = [_image(item) for item in sample]
+    size = opening.size or common_size([(picture.height, picture.width) for picture in pictures])
+    grey = all(picture.mode in images.GREY for picture in pictures)
     return DatasetStore(dataset, size, (1 if grey else 3) if opening.channels == "auto" else opening.channels)
 
 

@@ -14,11 +14,9 @@ from .sources import SPLIT_ALIASES, Opening, Source
 
 __all__ = ["open_folder"]
 
-LITTER = (
-    "Thumbs.db",
-    "desktop.ini",
-    "__MACOSX",
-)  # left by operating systems; names with a dot are hidden too
+# Left behind by operating systems; names that start with a dot are hidden, too.
+LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
+KNOWN = ", ".join(suffix[1:] for suffix in SUFFIXES)
 
 
 @dataclass
@@ -29,6 +27,7 @@ class Listing:
     labels: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[ItemError] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
 
 
@@ -54,33 +53,42 @@ def open_folder(root: Path, opening: Opening) -> Source:
         for folder in folders:
             _list_class(folder, listing, "")
     _check(root, listing, folders, loose)
-    if opening.bad_items == "error" and (unreadable := _first_unreadable(listing)):
-        raise unreadable
+    if opening.bad_items == "error" and listing.unreadable:
+        raise listing.unreadable[0]
+    source = open_files(
+        listing.paths,
+        listing.labels,
+        np.array([_relative(path, root) for path in listing.paths]),
+        {"split": np.array(listing.splits)} if given else {},
+        opening,
+        skipped=[*listing.skipped, *((error.item, error.reason) for error in listing.unreadable)],
+        name=str(root),
+    )
     if listing.empty:
+        listed = some([_relative(folder, root) for folder in listing.empty])
         warnings.warn(
-            f"{root}: {len(listing.empty)} class folders hold no picture: {some(listing.empty)}.",
+            f"{root}: class folders without any picture: {listed} ({len(listing.empty)} in all).",
             DataWarning,
             stacklevel=2,
         )
-    return open_files(
-        listing.paths,
-        listing.labels,
-        np.array([Path(os.path.relpath(path, root)).as_posix() for path in listing.paths]),
-        {"split": np.array(listing.splits)} if given else {},
-        opening,
-        skipped=listing.skipped,
-        name=str(root),
-    )
+    return source
+
+
+def _relative(path: str, root: Path) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _split_folders(folders: list[str]) -> list[tuple[str, str]]:
     """(split, folder) pairs when every folder is named like a split and holds folders, else nothing."""
-    names = [os.path.basename(folder).lower() for folder in folders]
-    if not all(
-        name in SPLIT_ALIASES and _entries(folder)[0] for name, folder in zip(names, folders, strict=True)
-    ):
-        return []
-    return sorted((SPLIT_ALIASES[name], folder) for name, folder in zip(names, folders, strict=True))
+    named = [(SPLIT_ALIASES.get(os.path.basename(folder).lower(), ""), folder) for folder in folders]
+    return sorted(named) if all(split and _holds_folders(folder) for split, folder in named) else []
+
+
+def _holds_folders(folder: str) -> bool:
+    try:
+        return bool(_entries(folder)[0])
+    except OSError:  # its turn to be reported comes where it is read
+        return False
 
 
 def _list_classes(folder: str, listing: Listing, split: str) -> None:
@@ -105,26 +113,19 @@ def _list_class(folder: str, listing: Listing, split: str) -> None:
         try:
             folders, files = _entries(current)
         except OSError as error:
-            listing.skipped.append((current, f"{UNREADABLE} ({error.strerror})"))
+            listing.unreadable.append(ItemError(current, f"folder that cannot be read ({error.strerror})"))
             continue
         waiting.extend(reversed(folders))
         for path in files:
             if path.lower().endswith(SUFFIXES):
                 listing.paths.append(path)
             else:
-                listing.skipped.append((path, f"not a picture ({', '.join(end[1:] for end in SUFFIXES)})"))
+                listing.skipped.append((path, f"not a picture ({KNOWN})"))
     added = len(listing.paths) - before
     listing.labels.extend([os.path.basename(folder)] * added)
     listing.splits.extend([split] * added)
     if added == 0:
-        listing.empty.append(os.path.basename(folder))
-
-
-UNREADABLE = "folder that cannot be read"
-
-
-def _first_unreadable(listing: Listing) -> ItemError | None:
-    return next((ItemError(*one) for one in listing.skipped if one[1].startswith(UNREADABLE)), None)
+        listing.empty.append(folder)
 
 
 def _entries(folder: str | Path) -> tuple[list[str], list[str]]:
@@ -153,6 +154,6 @@ def _check(root: Path, listing: Listing, folders: list[str], loose: list[str]) -
         f"; the first file is {listing.skipped[0][0]}, {listing.skipped[0][1]}" if listing.skipped else ""
     )
     raise DataError(
-        f"{root}: no pictures ({', '.join(end[1:] for end in SUFFIXES)}) in its {len(folders)} folders "
+        f"{root}: no pictures ({KNOWN}) in its {len(folders)} folders "
         f"({some([os.path.basename(folder) for folder in folders])}){detail}."
     )

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin
 
 from ..errors import ItemError
 
 __all__ = ["SUFFIXES", "Header", "convert", "decode", "probe", "to_array"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP")  # MPO: what many phones write into .jpg
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others: EPS, for one, would start Ghostscript
 DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 GREY = ("1", "L", "LA", "La", *DEEP_GREY)
 ORIENTATION = 0x0112
+
+_ = WebPImagePlugin  # registers itself here, once, and not in whichever thread opens the first WebP
 
 Box = tuple[float, float, float, float]
 
@@ -130,7 +132,7 @@ def _check_pixels(path: str, image: Image.Image) -> None:
 
 def _draft(image: Image.Image, size: tuple[int, int]) -> None:
     """Let a JPEG decoder shrink a large picture, to no less than twice what is needed."""
-    if image.format not in ("JPEG", "MPO"):
+    if image.format not in ("JPEG", "MPO"):  # MPO: several pictures in one JPEG, from phones
         return
     height, width = size
     if image.getexif().get(ORIENTATION, 1) >= 5:

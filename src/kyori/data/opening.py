@@ -1,5 +1,6 @@
 """`open_source`: one door for every form in which labelled data comes."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,8 @@ def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Lite
 
         return arrays.open_digits(opening)
     if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise DataError(f"{data}: no permission to read this folder.")
         from . import folders, idx
 
         return idx.open_idx(path, opening) if idx.has_idx(path) else folders.open_folder(path, opening)
@@ -130,7 +133,7 @@ def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Lite
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(side, int) and 1 <= side <= 8192 for side in pair):
         raise ArgumentError(
             f"size must be pixels between 1 and 8192, or (height, width) of them; got {size!r}."

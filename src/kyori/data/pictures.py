@@ -2,9 +2,10 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,9 +15,11 @@ from .sources import ArrayStore, Opening, Source, Store, encode_labels
 
 __all__ = ["FileStore", "common_size", "open_files", "some", "warn_skipped"]
 
-BLOCK = 1024  # pictures handed to the threads at once: few futures in memory, regular progress
+BLOCK = 256  # pictures handed to the threads at once: few futures in memory, regular progress
 LARGEST = 224  # pixels; what most pretrained networks were trained with
 SHOWN = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def open_files(
     def header(row: int) -> images.Header:
         return images.probe(paths[row], None if boxes is None else tuple(boxes[row].tolist()))
 
-    headers = [found for _, found in _each(header, rows, bad, opening)]
+    strict = opening.bad_items == "error"
+    headers = [found for _, found in _each(header, rows, bad, strict)]
     if not headers:
         raise _nothing_readable(name, bad)
     files = FileStore(
@@ -96,40 +100,46 @@ def open_files(
 
 def _settle(store: FileStore, rows: Sequence[int], bad: dict[int, ItemError], opening: Opening) -> Store:
     """Decode what fits into memory; otherwise see that each picture can be decoded, if asked to."""
+    strict = opening.bad_items == "error"
     shape = (len(store.paths), *store.item_shape)
     if int(np.prod(shape)) <= opening.memory_limit:
         pictures = np.zeros(shape, dtype=np.uint8)
-        for row, picture in _each(store.decode, rows, bad, opening):
+        for row, picture in _each(store.decode, rows, bad, strict, opening.report):
             pictures[row] = picture
         return ArrayStore(pictures)
     if opening.verify:
-        for _ in _each(store.decode, rows, bad, opening):
+        for _ in _each(store.decode, rows, bad, strict, opening.report):
             pass
     return store
 
 
 def _each(
-    task: Callable[[int], object], rows: Sequence[int], bad: dict[int, ItemError], opening: Opening
-) -> Iterable:
-    """Yield (row, task(row)) in order, worked on by threads; failures go to `bad` or are raised."""
+    task: Callable[[int], T],
+    rows: Sequence[int],
+    bad: dict[int, ItemError],
+    strict: bool,
+    report: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, T]]:
+    """Yield (row, task(row)) in order, worked on by threads; failures go to `bad`, or are raised if `strict`."""
 
-    def attempt(row: int) -> tuple[object, ItemError | None]:
+    def attempt(row: int) -> T | ItemError:
         try:
-            return task(row), None
+            return task(row)
         except ItemError as error:
-            return None, error
+            return error
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="kyori-open") as pool:
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
-            for row, (found, error) in zip(block, pool.map(attempt, block), strict=True):
-                if error is None:
+            for row, found in zip(block, pool.map(attempt, block), strict=True):
+                if not isinstance(found, ItemError):
                     yield row, found
-                elif opening.bad_items == "error":
-                    raise error
+                elif strict:
+                    raise found
                 else:
-                    bad[row] = error
-            opening.report(start + len(block), len(rows))
+                    bad[row] = found
+            if report is not None:
+                report(start + len(block), len(rows))
 
 
 def common_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -163,8 +173,8 @@ def _warn_singletons(codes: np.ndarray, class_names: Sequence[str], name: str) -
     if len(single):
         listed = some([class_names[code] for code in single.tolist()])
         warnings.warn(
-            f"{name}: {len(single)} of {len(class_names)} classes have a single picture, which has no positive "
-            f"partner: {listed}.",
+            f"{name}: classes with a single picture, which has no partner to form a same-class pair with: {listed} "
+            f"({len(single)} of {len(class_names)} classes).",
             DataWarning,
             stacklevel=2,
         )

@@ -124,7 +124,7 @@ class Source:
             twice = unique[counts > 1]
             raise DataError(
                 f"{self.name}: ids must be unique; {len(twice)} of them occur more than once, "
-                f"the first is {twice[0]!r} ({counts[counts > 1][0]} times)."
+                f"the first is {twice[0].item()!r} ({counts[counts > 1][0]} times)."
             )
 
     def __len__(self) -> int:

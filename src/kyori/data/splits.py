@@ -91,7 +91,7 @@ def make_split(
 
 def _shares(fractions: Sequence[float]) -> tuple[float, float, float]:
     shares = tuple(float(fraction) for fraction in fractions)
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6 or shares[0] == 0:
+    if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6 or shares[0] == 0:
         raise ArgumentError(
             "fractions must be (train, validation, test), numbers of at least 0 with sum 1 and train above 0; "
             f"got {tuple(fractions)}."

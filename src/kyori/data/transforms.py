@@ -84,9 +84,8 @@ class Preprocess:
             rows = np.linspace(0, n - 1, SAMPLE).astype(np.int64)
         moments = _image_moments if source.kind == "image" else _vector_moments
         mean, std = moments(source, rows)
-        std = np.where(
-            std > 1e-7 * np.maximum(np.abs(mean), 1e-30), std, 1.0
-        )  # rounding of a constant is no spread
+        # a deviation below the resolution of float32 is rounding of a constant, not spread to blow up
+        std = np.where(std > np.finfo(np.float32).eps * np.abs(mean), std, 1.0)
         return cls(source.kind, source.item_shape, tuple(mean.tolist()), tuple(std.tolist()))
 
     def __call__(self, raw: np.ndarray | Tensor, device: torch.device | str | None = None) -> Tensor:

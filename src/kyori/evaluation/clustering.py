@@ -7,6 +7,7 @@ each cell. They agree with scikit-learn's of the same names.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ class Contingency:
         return Contingency(counts, self.classes, self.clusters)
 
     @property
-    def margins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def margins(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Items of each class, and of each cluster."""
         return np.bincount(self.classes, self.counts), np.bincount(self.clusters, self.counts)
 

@@ -25,7 +25,6 @@ class Context:
     resamples: Bootstrap
     seed: int
     no_positive: NoPositive
-    threshold: float | None
     block_rows: int | None
     notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Geometry: how the classes lie in space."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,13 @@ def geometry_results(context: Context, measures: Sequence[Measure]) -> list[Resu
             f" {len(sizes)} classes, the largest of {sizes.max()}."
         )
         return [unknown(measure) for measure in measures]
-    between = None
-    if any(measure.key in ("silhouette", "distance-ratio") for measure in measures):
-        between = class_distances(context.task.queries, classes, context.task.metric, context.block_rows)
+    # Two measures need them, and they cost a pass over all distances.
+    between = functools.cache(
+        lambda: class_distances(context.task.queries, classes, context.task.metric, context.block_rows)
+    )
     computed: dict[str, Callable[[], Result]] = {
-        "silhouette": lambda: _silhouette(context, between),
-        "distance-ratio": lambda: _distance_ratio(context, between),
+        "silhouette": lambda: _silhouette(context, between()),
+        "distance-ratio": lambda: _distance_ratio(context, between()),
         "alignment": lambda: _alignment(context, classes),
         "uniformity": lambda: _uniformity(context),
     }

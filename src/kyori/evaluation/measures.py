@@ -1,5 +1,6 @@
 """The names of the measures, and what a request for them means."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,62 +21,64 @@ DEFAULT = (
 _PER_K = ("recall", "precision", "ndcg")
 _KNOWN = (
     "recall", "recall@1", "precision", "precision@5", "r-precision", "map@r", "map", "map@10", "ndcg", "ndcg@10",
-    "mrr", "tar", "tar@far=1e-3", *(name for name in VERIFICATION if name != "tar"), *CLUSTERING, *GEOMETRY,
+    "mrr", "tar@far=1e-3", "accuracy@0.5", *VERIFICATION, *CLUSTERING, *GEOMETRY,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure to compute: its key in the results, its family, and k or the false-accept rate."""
+    """One measure to compute: its key in the results, its family, and k, false-accept rate or threshold."""
 
     key: str
     family: str
     k: int = 0
     far: float = 0.0
+    threshold: float = 0.0
 
 
 def plan_measures(
-    names: Iterable[str] | None, ks: Sequence[int], far: Sequence[float], has_threshold: bool
+    names: Iterable[str] | None, ks: Sequence[int], far: Sequence[float], threshold: float | None
 ) -> tuple[Measure, ...]:
     """Turn requested names into measures, each once, in the order of the request.
 
-    A bare ``recall``, ``precision`` or ``ndcg`` stands for one measure a k of ``ks``, a bare ``tar`` for one a rate of
-    ``far``. ``accuracy`` needs a threshold, and is added by one when no names are given.
+    A bare ``recall``, ``precision`` or ``ndcg`` stands for one measure a k of ``ks``, a bare ``tar`` for one a
+    rate of ``far``, a bare ``accuracy`` for that at ``threshold``, which is also added when no names are given.
 
     Raises:
         ArgumentError: A name is unknown, a k is below 1, or a rate is not between 0 and 1.
 
-    >>> [measure.key for measure in plan_measures(["recall", "map@r", "tar"], (1, 5), (0.001,), False)]
+    >>> [measure.key for measure in plan_measures(["recall", "map@r", "tar"], (1, 5), (0.001,), None)]
     ['recall@1', 'recall@5', 'map@r', 'tar@far=1e-3']
     """
     if isinstance(names, str):
         raise ArgumentError(f"measures must be a list of names; got the string {names!r}. Write [{names!r}].")
     if names is None:
-        names = (*DEFAULT, "accuracy") if has_threshold else DEFAULT
-    planned: dict[str, Measure] = {}
-    for name in names:
-        for measure in _expand(name, ks, far):
-            planned[measure.key] = measure
-    if "accuracy" in planned and not has_threshold:
-        raise ArgumentError("the measure 'accuracy' needs a threshold; pass threshold=... or drop it.")
-    return tuple(planned.values())
+        names = DEFAULT if threshold is None else (*DEFAULT, "accuracy")
+    planned = [measure for name in names for measure in _expand(name, ks, far, threshold)]
+    return tuple({measure.key: measure for measure in planned}.values())
 
 
-def _expand(name: str, ks: Sequence[int], far: Sequence[float]) -> list[Measure]:
+def _expand(name: str, ks: Sequence[int], far: Sequence[float], threshold: float | None) -> list[Measure]:
     if name in _PER_K:
         return [_at_k(name, name, k) for k in ks]
     if name == "tar":
         return [_at_far(rate) for rate in far]
+    if name == "accuracy":
+        if threshold is None:
+            raise ArgumentError(
+                "the measure 'accuracy' needs a threshold; pass threshold= or write 'accuracy@0.5'."
+            )
+        return [_at_threshold(threshold)]
     if name in (*RETRIEVAL, *VERIFICATION, *CLUSTERING, *GEOMETRY) and name != "map@k":
         return [Measure(name, name)]
     family, _, argument = name.partition("@")
     if family in (*_PER_K, "map") and argument.isdecimal():
         return [_at_k(family, "map@k" if family == "map" else family, int(argument))]
-    if family == "tar" and argument.startswith("far="):
-        try:
-            return [_at_far(float(argument.removeprefix("far=")))]
-        except ValueError:
-            pass  # not a number, so not a known name
+    number = _number(argument.removeprefix("far=" if family == "tar" else ""))
+    if number is not None and family == "tar" and argument.startswith("far="):
+        return [_at_far(number)]
+    if number is not None and family == "accuracy":
+        return [_at_threshold(number)]
     raise ArgumentError(f"unknown measure {name!r}{nearest_name(name, _KNOWN)}")
 
 
@@ -87,6 +90,19 @@ def _at_k(prefix: str, family: str, k: int) -> Measure:
 
 def _at_far(rate: float) -> Measure:
     if not 0 < rate < 1:
-        raise ArgumentError(f"a false-accept rate must lie between 0 and 1; got {rate}.")
+        raise ArgumentError(f"a false-accept rate must lie between 0 and 1; got {rate:g}.")
     mantissa, exponent = f"{rate:e}".split("e")
     return Measure(f"tar@far={mantissa.rstrip('0').rstrip('.')}e{int(exponent)}", "tar", far=rate)
+
+
+def _at_threshold(threshold: float) -> Measure:
+    if not math.isfinite(threshold):
+        raise ArgumentError(f"threshold must be a finite distance; got {threshold}.")
+    return Measure(f"accuracy@{threshold:g}", "accuracy", threshold=threshold)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

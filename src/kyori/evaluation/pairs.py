@@ -1,5 +1,6 @@
 """Verification measures with intervals: of all pairs of a task, or of pairs that are given one by one."""
 
+import functools
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -45,26 +46,27 @@ def evaluate_pairs(
     Args:
         distances: ``(p,)`` distances of the pairs.
         same: ``(p,)`` bools, whether the two items of the pair are of one class.
-        threshold: Distance below which a pair counts as the same.
-        measures: Names out of ``accuracy best-accuracy auc eer tar tar@far=1e-3``.
+        threshold: Distance below which a pair counts as the same, for a bare ``accuracy``.
+        measures: Names out of ``accuracy accuracy@0.5 best-accuracy auc eer tar tar@far=1e-3``.
         far: The false-accept rates of a bare ``tar``.
         bootstrap: Number of resamples of the pairs; 0 gives no intervals (NaN).
         seed: Seed of the resamples.
 
     Returns:
-        The results, with the curves ``"roc"`` and ``"histogram"``. ``accuracy`` has one value a pair. Where all
-        pairs are of one kind everything but ``accuracy`` is NaN, with a warning.
+        The results, with the curves ``"roc"`` and ``"histogram"``. Accuracy, under ``"accuracy@0.5"`` or what
+        the threshold is, has one value a pair. Where all pairs are of one kind everything else is NaN, with a
+        warning.
 
     Raises:
         ArgumentError: The shapes differ or an option is out of range.
         DataError: There are no pairs, or a distance is NaN.
 
     >>> results = evaluate_pairs([0.1, 0.2, 0.7, 0.9], [True, True, True, False], threshold=0.5)
-    >>> results["accuracy"].value, results["auc"].value
+    >>> results["accuracy@0.5"].value, results["auc"].value
     (0.75, 1.0)
     """
     levels, kinds = _check_pairs(distances, same)
-    plan = plan_measures(measures, (), far, has_threshold=True)
+    plan = plan_measures(measures, (), far, threshold)
     for measure in plan:
         if measure.family not in VERIFICATION:
             raise ArgumentError(
@@ -75,17 +77,9 @@ def evaluate_pairs(
     protocol: dict[str, Any] = {"unit": "pair", **kinds_of_pairs}
     provenance = {"kyori": version("kyori"), "seed": seed, "bootstrap": bootstrap, **kinds_of_pairs}
     found: dict[str, Result] = {}
-    if any(measure.key == "accuracy" for measure in plan):
-        right = (levels < threshold) == kinds
-        drawn = generator.binomial(len(right), right.mean(), bootstrap) / len(right)
-        found["accuracy"] = Result(
-            "accuracy",
-            float(right.mean()),
-            *percentiles(drawn),
-            right.astype(np.float32),
-            len(right),
-            protocol | {"threshold": float(threshold)},
-        )
+    for measure in plan:
+        if measure.family == "accuracy":
+            found[measure.key] = _pair_accuracy(measure, levels, kinds, bootstrap, generator, protocol)
     if kinds.all() or not kinds.any():
         warnings.warn(
             f"all {len(kinds)} pairs are {'the same' if kinds.all() else 'different'}; only accuracy has a value.",
@@ -96,7 +90,7 @@ def evaluate_pairs(
     counts = PairCounts.from_pairs(levels, kinds)
     drawn_same, drawn_different = _draw_pairs(counts, bootstrap, generator)
     for measure in plan:
-        if measure.key != "accuracy":
+        if measure.family != "accuracy":
             found[measure.key] = _curve_result(measure, counts, drawn_same, drawn_different, protocol)
     curves = {"roc": counts.roc(), "histogram": counts.histogram()}
     return Results([found[measure.key] for measure in plan], curves=curves, provenance=provenance)
@@ -108,7 +102,8 @@ def verification_results(context: Context, measures: Sequence[Measure]) -> list[
     The intervals resample the items, not the pairs: an item's pairs stand and fall together.
     """
     task, resamples = context.task, context.resamples
-    counts, items = count_pairs(task, context.threshold or 0.0, context.block_rows)
+    thresholds = [measure.threshold for measure in measures if measure.family == "accuracy"]
+    counts, items = count_pairs(task, thresholds, context.block_rows)
     ends = 2 if task.within else 1  # within one table each pair was counted from both its ends
     pairs = int(counts.same.sum()) // ends, int(counts.different.sum()) // ends
     if 0 in pairs:
@@ -121,38 +116,34 @@ def verification_results(context: Context, measures: Sequence[Measure]) -> list[
     same = resamples.pair_sums(items.same, within=task.within, same_class=True)
     different = resamples.pair_sums(items.different, within=task.within, same_class=False)
     return [
-        _accuracy(context, items, protocol)
+        _accuracy(context, items, thresholds.index(measure.threshold), measure, protocol)
         if measure.family == "accuracy"
         else _curve_result(measure, counts, same, different, protocol)
         for measure in measures
     ]
 
 
-def _accuracy(context: Context, items: ItemCounts, protocol: dict[str, Any]) -> Result:
+def _accuracy(
+    context: Context, items: ItemCounts, at: int, measure: Measure, protocol: dict[str, Any]
+) -> Result:
     of_same, of_different = items.same.sum(axis=1), items.different.sum(axis=1)
-    rejected = of_different - items.accepted_different
-    right = items.accepted_same + rejected
-    within = context.task.within
-    drawn_same = context.resamples.pair_sums(
-        np.stack([items.accepted_same, of_same], axis=1), within=within, same_class=True
-    )
-    drawn_different = context.resamples.pair_sums(
-        np.stack([rejected, of_different], axis=1), within=within, same_class=False
-    )
-    drawn = ratio(*(drawn_same + drawn_different).T)
-    total = of_same + of_different
+    accepted, rejected = items.accepted_same[at], of_different - items.accepted_different[at]
+    sums = functools.partial(context.resamples.pair_sums, within=context.task.within)
+    drawn_same = sums(np.stack([accepted, of_same], axis=1), same_class=True)
+    drawn_different = sums(np.stack([rejected, of_different], axis=1), same_class=False)
+    right, total = accepted + rejected, of_same + of_different
     value = float(right.sum(dtype=np.float64) / total.sum(dtype=np.float64))
+    interval = shifted_interval(value, ratio(*(drawn_same + drawn_different).T), (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
-    interval = shifted_interval(value, drawn, (0.0, 1.0))
     per_query = (right / total).astype(np.float32)
-    return Result("accuracy", value, *interval, per_query, n, protocol | {"threshold": context.threshold})
+    return Result(measure.key, value, *interval, per_query, n, protocol | {"threshold": measure.threshold})
 
 
 def _curve_result(
     measure: Measure,
     counts: PairCounts,
-    drawn_same: NDArray[np.floating],
-    drawn_different: NDArray[np.floating],
+    drawn_same: NDArray[Any],
+    drawn_different: NDArray[Any],
     protocol: dict[str, Any],
 ) -> Result:
     """Return what follows from the ROC: the value from all pairs, the interval from drawn counts ``(r, bins)``."""
@@ -161,7 +152,7 @@ def _curve_result(
     extra: dict[str, float] = {}
     match measure.family:
         case "auc":
-            value, drawn = area(far, tar), area(drawn_far, drawn_tar)
+            value, drawn = area(counts.same, counts.different), area(drawn_same, drawn_different)
         case "eer":
             value, drawn = equal_error_rate(far, tar), equal_error_rate(drawn_far, drawn_tar)
             extra = {"threshold": float(counts.thresholds[np.argmax(far + tar >= 1)])}
@@ -176,6 +167,23 @@ def _curve_result(
     interval = shifted_interval(float(value), drawn, (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
     return Result(measure.key, float(value), *interval, None, n, protocol | extra)
+
+
+def _pair_accuracy(
+    measure: Measure,
+    distances: NDArray[np.float64],
+    same: NDArray[np.bool_],
+    replicates: int,
+    generator: np.random.Generator,
+    protocol: dict[str, Any],
+) -> Result:
+    right = (distances < measure.threshold) == same
+    value = float(right.mean())
+    drawn = generator.binomial(len(right), value, replicates) / len(
+        right
+    )  # what resampling the pairs amounts to
+    protocol = protocol | {"threshold": measure.threshold}
+    return Result(measure.key, value, *percentiles(drawn), right.astype(np.float32), len(right), protocol)
 
 
 def _check_pairs(distances: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -49,10 +49,10 @@ def evaluate(
         metric: Distance of :mod:`kyori.distances`.
         measures: Names, each one of ``recall precision r-precision map@r map ndcg mrr auc eer tar accuracy
             best-accuracy nmi ami ari silhouette distance-ratio alignment uniformity``, or with its argument
-            ``recall@1 precision@5 map@10 ndcg@10 tar@far=1e-3``. A usual choice when left out.
+            ``recall@1 precision@5 map@10 ndcg@10 tar@far=1e-3 accuracy@0.5``. A usual choice when left out.
         ks: The k of a bare ``recall``, ``precision``, ``ndcg``.
         far: The false-accept rates of a bare ``tar``, between 0 and 1.
-        threshold: Distance below which a pair counts as the same, for ``accuracy``.
+        threshold: Distance below which a pair counts as the same, for a bare ``accuracy``.
         unit: What is resampled for the intervals: ``"query"``, the items; ``"class"``, whole classes, for a
             claim about classes that were not seen.
         bootstrap: Number of resamples; 0 gives no intervals (NaN), which is quickest.
@@ -76,7 +76,7 @@ def evaluate(
     (1.0, 1.0, 1.0)
     """
     _check_options(metric, unit, bootstrap, no_positive)
-    plan = plan_measures(measures, ks, far, threshold is not None)
+    plan = plan_measures(measures, ks, far, threshold)
     task = Task.from_tables(table, gallery, metric)
     provenance = {
         "kyori": version("kyori"),
@@ -94,7 +94,13 @@ def evaluate(
         warnings.warn(f"nothing can be measured: {reason}.", DegenerateWarning, stacklevel=2)
         return Results([unknown(measure) for measure in plan], provenance=provenance)
     resamples = Bootstrap(len(table), bootstrap, seed, task.query_classes if unit == "class" else None)
-    context = Context(task, resamples, seed, no_positive, threshold, block_rows)
+    context = Context(task, resamples, seed, no_positive, block_rows)
+    undirected = int(task.undirected().sum())
+    if undirected:
+        context.notes.append(
+            f"{undirected} of {len(table)} vectors are zero and have no direction; they are skipped as queries, and"
+            " their cosine distance to all others is 1."
+        )
     found: dict[str, Result] = {}
     for family, measured in _FAMILIES:
         wanted = [measure for measure in plan if measure.family in family]

@@ -74,7 +74,7 @@ def retrieve(task: Task, measures: Sequence[Measure], block_rows: int | None = N
     ]
     positives = positives - _holds_itself(task)
     values = {measure.key: np.full(q, np.nan) for measure in measures}
-    depth = max((_depth(measure, positives, len(task.gallery)) for measure in measures), default=0)
+    depth = max(_depth(measure, positives, len(task.gallery)) for measure in measures)
     wants_first = any(measure.family in ("recall", "mrr") for measure in measures)
     tied = 0
     for rows, distances in distance_blocks(task.queries, task.gallery, task.metric, block_rows):
@@ -101,6 +101,7 @@ class _Ranking:
             self.first = 1 + (keys < nearest).sum(axis=1)
             tied |= ((keys >> 32 == nearest >> 32) & ~positive).any(axis=1)
         if depth:
+            depth = min(depth + 1, keys.shape[1])  # one more shows a tie between the last and the next
             columns = first_keys(keys, depth)
             self.hits = np.take_along_axis(positive, columns, axis=1)
             level = keys[:, :depth] >> 32
@@ -182,11 +183,11 @@ def _depth(measure: Measure, positives: Counts, m: int) -> int:
         case "recall" | "mrr":
             return 0
         case "r-precision" | "map@r":
-            return min(m, int(positives.max()))
+            return max(1, int(positives.max()))
         case "map":
             return m
         case _:
-            return min(m, measure.k)
+            return measure.k
 
 
 def _holds_itself(task: Task) -> NDArray[np.bool_]:

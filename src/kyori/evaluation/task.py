@@ -1,6 +1,7 @@
 """Who is compared with whom: the queries, the gallery, and the pairs that are no pairs."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Task:
         same = self.query_classes[rows, None] == self.gallery_classes
         excluded = self.excluded[rows]
         known = np.flatnonzero(excluded >= 0)
-        same[known, excluded[known]] = False
+        pass
         return same
 
     def degenerate(self) -> str | None:
@@ -77,7 +78,9 @@ class Task:
 
     def undirected(self) -> NDArray[np.bool_]:
         """Return ``(q,)``: which queries are zero vectors where only directions count."""
-        return (self.metric == "cosine") & ~self.queries.any(axis=1)
+        if self.metric != "cosine":
+            return np.zeros(len(self.queries), np.bool_)
+        return np.logical_not(self.queries.any(axis=1))
 
 
 def _check_tables(table: VectorTable, gallery: VectorTable) -> None:
@@ -99,15 +102,15 @@ def _check_tables(table: VectorTable, gallery: VectorTable) -> None:
         raise DataError("table and gallery must both have class names or both bare integer labels.")
 
 
-def _common_labels(table: VectorTable, gallery: VectorTable) -> tuple[NDArray, NDArray]:
-    """Return labels that mean the same in both tables: names where there are names."""
-    assert table.labels is not None and gallery.labels is not None  # _check_tables
+def _common_labels(table: VectorTable, gallery: VectorTable) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return labels that mean the same in both tables: names where the tables number them differently."""
+    labels = np.asarray(table.labels), np.asarray(gallery.labels)
     if table.class_names == gallery.class_names:
-        return table.labels, gallery.labels
-    return np.array(table.class_names)[table.labels], np.array(gallery.class_names)[gallery.labels]
+        return labels
+    return np.array(table.class_names)[labels[0]], np.array(gallery.class_names)[labels[1]]
 
 
-def _positions(ids: NDArray, sorted_ids: NDArray) -> NDArray[np.int64]:
+def _positions(ids: NDArray[Any], sorted_ids: NDArray[Any]) -> NDArray[np.int64]:
     """Return the position of each id among the sorted ones, −1 where it is not."""
     found = np.searchsorted(sorted_ids, ids)
     found[found == len(sorted_ids)] = 0
@@ -118,6 +121,6 @@ def _spread(vectors: NDArray[np.float32], metric: Distance) -> float:
     """Return the largest range of a coordinate over the largest coordinate; 0 when all vectors are equal."""
     if metric == "cosine":
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.where(norms > 0, norms, 1)
+        vectors = (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
     largest = np.abs(vectors).max()
     return float(np.ptp(vectors, axis=0).max() / largest) if largest > 0 else 0.0

@@ -1,11 +1,14 @@
-"""Verification: is this pair the same? Over all pairs, exactly, in one pass and bounded memory.
+"""Verification: is this pair the same? Over all pairs, in one pass and bounded memory; nothing is sampled.
 
 A pair is accepted when its distance is below the threshold. FAR is the share of different pairs that are accepted,
-TAR the share of same pairs. Distances are counted in 2²² cells over their range, and thresholds are edges of cells:
-every FAR and TAR is the exact count over all pairs at the threshold that is reported with it, and nothing is sampled.
+TAR the share of same pairs. Distances are counted in 2²⁰ cells over their range, so that thresholds are known to a
+millionth of the range, and FAR and TAR are counts of all pairs.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +28,7 @@ __all__ = [
     "right_decisions",
 ]
 
-_CELLS = 1 << 22
+_CELLS = 1 << 20
 _SAMPLE_ROWS = 200  # queries that place the bins of the intervals; no value depends on them
 
 Floats = NDArray[np.float64]
@@ -79,8 +82,8 @@ class ItemCounts:
     Attributes:
         same: ``(q, bins)`` how many of the query's same pairs lie in each bin, nearest first.
         different: ``(q, bins)`` how many of its different pairs.
-        accepted_same: ``(q,)`` same pairs below the given threshold.
-        accepted_different: ``(q,)`` different pairs below it.
+        accepted_same: ``(thresholds, q)`` same pairs below each given threshold.
+        accepted_different: ``(thresholds, q)`` different pairs below it.
     """
 
     same: NDArray[np.float32]
@@ -90,30 +93,45 @@ class ItemCounts:
 
 
 def count_pairs(
-    task: Task, threshold: float = 0.0, block_rows: int | None = None
+    task: Task, thresholds: Sequence[float] = (), block_rows: int | None = None
 ) -> tuple[PairCounts, ItemCounts]:
     """Count every query with every gallery item but itself; within one table each pair counts from both ends."""
     grid = _Grid.of(task, block_rows)
-    q, bins = len(task.queries), grid.bins
     cells = np.zeros(2 * _CELLS, np.int64)
-    items = np.zeros((q, 2, bins), np.float32)
-    accepted = np.zeros((q, 2), np.int64)
+    items = np.zeros((len(task.queries), 2, grid.bins), np.float32)
+    accepted = np.zeros((2, len(thresholds), len(task.queries)), np.int64)
     for rows, distances in distance_blocks(task.queries, task.gallery, task.metric, block_rows):
-        keep, same = _pairs(task, rows, len(distances))
-        below = distances < threshold
-        accepted[rows, 1] = (below & same).sum(axis=1)
-        accepted[rows, 0] = (below & keep).sum(axis=1) - accepted[rows, 1]
+        b = len(distances)
+        same = task.positives(rows)
         cell = grid.cell(distances)
-        side = 2 * np.arange(len(distances))[:, None] + same
-        items[rows] = _histogram((side * bins + grid.bin_of_cell[cell])[keep], (len(distances), 2, bins))
-        cells += np.bincount((cell + same * _CELLS)[keep], minlength=2 * _CELLS)
+        side = 2 * np.arange(b)[:, None] + same
+        binned = np.bincount((side * grid.bins + grid.bin_of_cell[cell]).ravel(), minlength=2 * b * grid.bins)
+        items[rows] = binned.reshape(b, 2, grid.bins)
+        cells += np.bincount((cell + same * _CELLS).ravel(), minlength=2 * _CELLS)
+
+        # A query with itself was counted as a different pair; taking it off is cheaper than leaving it out.
+        known = np.flatnonzero(task.excluded[rows] >= 0)
+        itself = known, task.excluded[rows][known]
+        np.subtract.at(cells, cell[itself], 1)
+        items[rows][known, 0, grid.bin_of_cell[cell[itself]]] -= 1
+        distances[itself] = np.inf
+        for i, threshold in enumerate(thresholds):
+            below = distances < threshold
+            accepted[1, i, rows] = (below & same).sum(axis=1)
+            accepted[0, i, rows] = (below & ~same).sum(axis=1)
     counts = grid.pair_counts(cells[_CELLS:], cells[:_CELLS])
-    return counts, ItemCounts(items[:, 1], items[:, 0], accepted[:, 1], accepted[:, 0])
+    return counts, ItemCounts(items[:, 1], items[:, 0], accepted[1], accepted[0])
 
 
-def area(far: Floats, tar: Floats) -> Floats:
-    """Return the area under ROC curves ``(…, t)``: the chance that a same pair is closer than a different one."""
-    return (np.diff(far) * (tar[..., 1:] + tar[..., :-1]) / 2).sum(axis=-1)
+def area(same: NDArray[Any], different: NDArray[Any]) -> Floats:
+    """Return the area under the ROC of counts ``(…, t)``: the chance that a same pair is closer than a different.
+
+    Pairs in one entry count one half.
+    """
+    closer = _accumulate(same.astype(np.float64))
+    pairs = closer[..., -1] * different.sum(axis=-1)
+    won = (different * (closer[..., 1:] + closer[..., :-1])).sum(axis=-1) / 2
+    return won / np.where(pairs > 0, pairs, np.nan)
 
 
 def equal_error_rate(far: Floats, tar: Floats) -> Floats:
@@ -138,14 +156,14 @@ def interpolated_tar(far: Floats, tar: Floats, rate: float) -> Floats:
     return (t0 + share * (t1 - t0))[..., 0]
 
 
-def right_decisions(same: NDArray, different: NDArray) -> Floats:
+def right_decisions(same: NDArray[Any], different: NDArray[Any]) -> Floats:
     """Return the share of all pairs decided rightly at each of the ``(…, t + 1)`` thresholds."""
     accepted, wrong = _accumulate(same), _accumulate(different)
     total = accepted[..., -1:] + wrong[..., -1:]
     return (accepted + wrong[..., -1:] - wrong) / np.where(total > 0, total, np.nan)
 
 
-def rates(counts: NDArray) -> Floats:
+def rates(counts: NDArray[Any]) -> Floats:
     """Return the share of ``(…, t)`` counts accepted at each threshold, ``(…, t + 1)`` from 0 to 1."""
     accepted = _accumulate(counts)
     total = accepted[..., -1:]
@@ -162,11 +180,10 @@ class _Grid:
 
     @classmethod
     def of(cls, task: Task, block_rows: int | None) -> "_Grid":
-        low, high = np.inf, -np.inf
-        for _, distances in distance_blocks(task.queries, task.gallery, task.metric, block_rows):
-            low, high = min(low, float(distances.min())), max(high, float(distances.max()))
-        grid = cls(low, max(high - low, np.finfo(np.float32).tiny) / (_CELLS - 1), np.zeros(0, np.uint16))
-        return cls(grid.low, grid.width, grid._place_bins(task))
+        low, high = _range(task, block_rows)
+        width = max(high - low, float(np.finfo(np.float32).tiny)) / (_CELLS - 1)
+        grid = cls(low, width, np.zeros(0, np.uint16))
+        return cls(low, width, grid._place_bins(task))
 
     @property
     def bins(self) -> int:
@@ -199,22 +216,23 @@ class _Grid:
             if len(kind)
         ]
         edges = np.unique(np.concatenate(cuts).astype(np.int64))
-        return np.searchsorted(edges, np.arange(_CELLS), side="right").astype(np.uint16)
+        return np.cumsum(np.bincount(edges, minlength=_CELLS)).astype(np.uint16)
 
 
-def _pairs(task: Task, rows: slice, b: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return ``(b, m)`` twice: what is a pair (not a query with itself), and what is a same pair."""
-    keep = np.ones((b, len(task.gallery)), np.bool_)
-    known = np.flatnonzero(task.excluded[rows] >= 0)
-    keep[known, task.excluded[rows][known]] = False
-    return keep, task.positives(rows)
+def _range(task: Task, block_rows: int | None) -> tuple[float, float]:
+    """Return bounds of the distances: from the triangle inequality where it holds, else by looking at them all."""
+    if task.metric in ("euclidean", "squared_euclidean"):
+        centre = task.gallery.mean(axis=0, dtype=np.float64)
+        reach = sum(np.linalg.norm(side - centre, axis=1).max() for side in (task.queries, task.gallery))
+        high = float(reach) * (1 + 1e-6)  # what float32 rounding may add
+        return 0.0, high if task.metric == "euclidean" else high**2
+    low, high = math.inf, -math.inf
+    for _, distances in distance_blocks(task.queries, task.gallery, task.metric, block_rows):
+        low, high = min(low, float(distances.min())), max(high, float(distances.max()))
+    return low, high
 
 
-def _histogram(cells: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    return np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-
-
-def _accumulate(counts: NDArray) -> NDArray:
+def _accumulate(counts: NDArray[Any]) -> NDArray[Any]:
     """Return cumulative sums along the last axis, with a leading 0."""
     zero = np.zeros((*counts.shape[:-1], 1), counts.dtype)
     return np.concatenate([zero, np.cumsum(counts, axis=-1)], axis=-1)

@@ -3,7 +3,8 @@
 A hinge triplet loss is piecewise linear in the distances, so all of it is in one matrix: `G[a, i]` says how
 often D(a, i) enters as a positive (+) minus as a negative (−). Then
 Σ[D(a,p) − D(a,n) + m]₊ = Σ G·D + m·(active triplets), and G is the gradient. G costs a sort of
-the positives, a binary search of each negative among them, and a histogram: O(N² log P) for N anchors with P positives each, where the triplets are N·P·N.
+the positives, a binary search of each negative among them, and a histogram: O(N² log P) for N anchors
+with P positives each, where the triplets are N·P·N.
 """
 
 from typing import Any, NamedTuple
@@ -75,12 +76,12 @@ def hinge_counts(
 def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor, Tensor]:
     """Pairs with negative < threshold (≤ if `closed`): how many per threshold (b, P) and negative (b, m)."""
     b, width = thresholds.shape
+    bins = b * (width + 1)
+    small = bins < 2**31
     # the first `passed` thresholds lie below the negative and are satisfied
-    passed = torch.searchsorted(thresholds, negatives, right=not closed, out_int32=True)
-    bins = (
-        passed + torch.arange(0, b * (width + 1), width + 1, device=passed.device, dtype=torch.int32)[:, None]
-    )
-    histogram = torch.bincount(bins.view(-1), minlength=b * (width + 1)).view(b, width + 1)
+    passed = torch.searchsorted(thresholds, negatives, right=not closed, out_int32=small)
+    row = torch.arange(0, bins, width + 1, device=passed.device, dtype=passed.dtype)[:, None]
+    histogram = torch.bincount((passed + row).view(-1), minlength=bins).view(b, width + 1)
     return histogram.cumsum(1)[:, :width], width - passed
 
 
@@ -128,8 +129,8 @@ def random_picks(positive: Tensor, negative: Tensor, chance: Tensor) -> Picks:
 
 def soft_sums(
     D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ softplus(D(a,p) − D(a,n)), number of triplets, and number in the wrong order, each (b,).
+) -> tuple[Tensor, Tensor]:
+    """Σ softplus(D(a,p) − D(a,n)) and the number of triplets, both (b,).
 
     No sum over sorted numbers gives this one; it is taken positive by positive, in O(b·m) memory.
     """
@@ -140,11 +141,11 @@ class _SoftSum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         near = sorted_positives(D, positive)
         G = torch.zeros_like(D)
         value = D.new_zeros(len(D))
-        triplets, wrong = torch.zeros_like(value, dtype=torch.long), torch.zeros_like(value, dtype=torch.long)
+        triplets = torch.zeros_like(value, dtype=torch.long)
         for column, distance, filled in zip(
             near.columns.T[..., None], near.distances.T[..., None], near.filled.T[..., None], strict=True
         ):
@@ -156,10 +157,9 @@ class _SoftSum(torch.autograd.Function):
             G.sub_(force).scatter_add_(1, column, force.sum(1, keepdim=True))
             value += torch.nn.functional.softplus(gap).mul_(chosen).sum(1)
             triplets += chosen.sum(1)
-            wrong += (chosen & (gap > 0)).sum(1)
         ctx.save_for_backward(G)
-        ctx.mark_non_differentiable(triplets, wrong)
-        return value, triplets, wrong
+        ctx.mark_non_differentiable(triplets)
+        return value, triplets
 
     @staticmethod
     @once_differentiable

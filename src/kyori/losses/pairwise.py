@@ -84,7 +84,7 @@ class PairwiseLoss(nn.Module):
         return self.normalize or self.distance == "cosine"
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        """The formula: distances (b, m) and masks (b, m) of b anchors to `Terms`."""
+        """The formula, from distances (b, m) and masks (b, m) of b anchors to `Terms`."""
         raise NotImplementedError(f"{type(self).__name__} must define row or block")
 
     def block(self, block: Block) -> Terms:
@@ -134,13 +134,13 @@ class PairwiseLoss(nn.Module):
             if references is None:
                 if reference_labels is not None or reference_ids is not None:
                     raise ArgumentError("reference_labels and reference_ids need references; got none.")
-                relations = Relations.of(labels, len(x), x.device, ids)
-                return self._reduce(x, x, self._block_sums(x, x, relations))
-            check_matrix(references, "references", x.shape[1])
-            relations = Relations.between(
-                labels, len(x), reference_labels, len(references), x.device, ids, reference_ids
-            )
-            y = self._prepare(references)
+                y, relations = x, Relations.of(labels, len(x), x.device, ids)
+            else:
+                check_matrix(references, "references", x.shape[1])
+                y = self._prepare(references)
+                relations = Relations.between(
+                    labels, len(x), reference_labels, len(y), x.device, ids, reference_ids
+                )
             return self._reduce(x, y, self._block_sums(x, y, relations))
 
     @property

@@ -197,14 +197,15 @@ class _OtherClasses(torch.autograd.Function):
         x_gradient = torch.zeros_like(x)
         weight_gradient = torch.empty_like(weight)
         bias_gradient = None if bias is None else torch.empty_like(bias)
-        for start in range(0, len(weight), ctx.chunk):
-            rows = slice(start, start + ctx.chunk)
-            share = _others(x, weight, bias, labels, start, ctx.chunk).sub_(total[:, None]).exp_()
-            share.mul_(gradient[:, None])
-            x_gradient.addmm_(share, weight[rows])
-            weight_gradient[rows] = share.T @ x
-            if bias_gradient is not None:
-                bias_gradient[rows] = share.sum(0)
+        with torch.autocast(x.device.type, enabled=False):
+            for start in range(0, len(weight), ctx.chunk):
+                rows = slice(start, start + ctx.chunk)
+                share = _others(x, weight, bias, labels, start, ctx.chunk).sub_(total[:, None]).exp_()
+                share.mul_(gradient[:, None])
+                x_gradient.addmm_(share, weight[rows])
+                weight_gradient[rows] = share.T @ x
+                if bias_gradient is not None:
+                    bias_gradient[rows] = share.sum(0)
         return x_gradient, weight_gradient, bias_gradient, None, None
 
 

@@ -38,8 +38,8 @@ class TripletLoss(PairwiseLoss):
     Args:
         margin: m ≥ 0, in units of the distance.
         mining: See the table.
-        soft: Use softplus(D(a,p) − D(a,n)) in place of the hinge; the margin then only bounds `semihard`.
-            Every triplet has a loss, and `active` counts those in the wrong order.
+        soft: Use softplus(D(a,p) − D(a,n)) in place of the hinge: every triplet has a loss, and the margin only
+            bounds `semihard`.
         average: "active" or "candidates" (every triplet the table's second column draws from, with a loss or
             without) in place of the table's last column.
         triplets: Triplets an anchor for `random`.
@@ -90,6 +90,7 @@ class TripletLoss(PairwiseLoss):
         self.triplets = triplets
         self.seed = seed
         self.step: Tensor
+        self._chance: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.long) if mining == "random" else None)
 
     def begin(self, n: int, device: torch.device) -> None:
@@ -110,21 +111,20 @@ class TripletLoss(PairwiseLoss):
             return self._picked(D, mine.hardest(D, positive, negative))
         every = positive.sum(1) * negative.sum(1)
         if self.soft:
-            value, triplets, wrong = mine.soft_sums(D, positive, negative, self.margin, self.mining)
-            return self._terms(value, triplets, wrong, every)
+            value, triplets = mine.soft_sums(D, positive, negative, self.margin, self.mining)
+            return self._terms(value, triplets, every)
         G, active = mine.hinge_counts(D, positive, negative, self.margin, self.mining)
-        return self._terms((G * D).sum(1) + self.margin * active, active, active, every)
+        return self._terms((G * D).sum(1) + self.margin * active, active, every)
 
     def _picked(self, D: Tensor, picks: mine.Picks) -> Terms:
         gap = D.gather(1, picks.positives) - D.gather(1, picks.negatives)
         loss = torch.nn.functional.softplus(gap) if self.soft else (gap + self.margin).clamp(min=0)
         candidates = picks.valid.sum(1)
-        active = ((gap if self.soft else loss) > 0) & picks.valid
-        with_loss = candidates if self.soft else active.sum(1)
-        return self._terms((loss * picks.valid).sum(1), with_loss, active.sum(1), candidates)
+        active = ((loss > 0) & picks.valid).sum(1)
+        return self._terms((loss * picks.valid).sum(1), active, candidates)
 
-    def _terms(self, value: Tensor, with_loss: Tensor, active: Tensor, candidates: Tensor) -> Terms:
-        weight = with_loss if self.average == "active" else candidates
+    def _terms(self, value: Tensor, active: Tensor, candidates: Tensor) -> Terms:
+        weight = active if self.average == "active" else candidates
         return Terms(value[:, None], weight[:, None], active, candidates)
 
     def extra_repr(self) -> str:

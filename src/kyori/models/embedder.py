@@ -247,7 +247,7 @@ class Embedder(nn.Module):
                 f"this model has the backbone '{name}', which is built from its name; leave backbone out."
             )
         return cls.create(
-            backbone if name is None else name,
+            backbone or name,
             Preprocess.from_dict(facts["preprocess"]),
             **facts["head"],
             normalize=facts["normalize"],

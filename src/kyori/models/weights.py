@@ -56,7 +56,8 @@ def write_tensors(
         name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()
     }
     crc = checksum(plain)
-    content = save(plain, metadata={"kyori": json.dumps(facts, allow_nan=False), "crc32": crc})
+    header = json.dumps({"crc32": crc, "facts": facts}, allow_nan=False)
+    content = save(plain, metadata={"kyori": header})  # one entry: safetensors writes several in random order
     write_atomic(path, lambda file: file.write(content))
     return crc
 
@@ -76,11 +77,12 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise FileFormatError(f"{path} is damaged or no safetensors file: {error}") from error
-    if "kyori" not in metadata or "crc32" not in metadata:
+    if "kyori" not in metadata:
         raise FileFormatError(f"{path} was not written by Kyori: its header has no facts and no checksum.")
-    if checksum(tensors) != metadata["crc32"]:
+    header = json.loads(metadata["kyori"])
+    if checksum(tensors) != header["crc32"]:
         raise FileFormatError(
             f"{path} is damaged: its tensors have checksum {checksum(tensors)}, its header says "
-            f"{metadata['crc32']}. Copy it again from where it came."
+            f"{header['crc32']}. Copy it again from where it came."
         )
-    return tensors, json.loads(metadata["kyori"])
+    return tensors, header["facts"]

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["NEUTRAL", "PALETTE", "colour", "css", "distances", "interval", "learning", "roc", "scatter", "to_svg"]
+__all__ = [
+    "NEUTRAL",
+    "PALETTE",
+    "colour",
+    "css",
+    "distances",
+    "interval",
+    "learning",
+    "roc",
+    "scatter",
+    "to_svg",
+]
 
 #: Twenty colours, the first ten told apart with any kind of colour vision, all readable on light and dark paper.
 PALETTE = (
@@ -114,6 +125,8 @@ def learning(
         paint: Colour of the runs.
         y_limits: Common limits of several panels.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _canvas(2.4, 1.5, left=0.17, bottom=0.17)
     for epochs, values in others:
         axes.plot(epochs, values, color=_GRID, linewidth=0.9)
@@ -124,27 +137,31 @@ def learning(
     if y_limits is not None:
         axes.set_ylim(*y_limits)
     _frame(axes, ticks=3)
-    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
 
 
 def roc(
-    curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], *, paints: Mapping[str, str], best: str = ""
+    curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    *,
+    paints: Mapping[str, str],
+    best: str = "",
 ) -> Figure:
     """Draw true accept rates against false accept rates (logarithmic), the best curve thick and on top.
 
     Args:
-        curves: By series, ``(far, tar)`` of each seed, in [0, 1] and both rising; their mean is drawn.
+        curves: By series, ``(far, tar)`` of each seed, in [0, 1] and both rising. Their mean is drawn, on straight
+            lines between the points.
         paints: Colour by series.
         best: The series to bring out.
     """
-    figure, axes = _canvas(6.4, 3.4, left=0.065, bottom=0.08)
+    figure, axes = _canvas(7.2, 4.0, left=0.08, bottom=0.085)
     every = [far for seeds in curves.values() for far, _ in seeds]
     smallest = min((far[far > 0].min() for far in every if (far > 0).any()), default=1e-3)
     floor = 10.0 ** np.clip(np.floor(np.log10(smallest)), -5, -2)
     grid = np.geomspace(floor, 1, 240)
     for number, (name, seeds) in enumerate(curves.items()):
-        mean = np.mean([_steps(far, tar, grid) for far, tar in seeds], axis=0)
+        mean = np.mean([np.interp(grid, far, tar) for far, tar in seeds], axis=0)
         dashed = paints[name] == NEUTRAL
         (line,) = axes.plot(grid, mean, color=paints[name], linewidth=2.6 if name == best else 1.3)
         line.set(linestyle="--" if dashed else "-", zorder=3 if name == best else 2, gid=f"series-{number}")
@@ -154,16 +171,13 @@ def roc(
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.{max(0, -round(np.log10(value)) - 2)}%}")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.minorticks_off()
+    axes.tick_params(axis="x", pad=7)  # clear of the lowest number of the other axis
     return figure
 
 
-def _steps(far: np.ndarray, tar: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Read a ROC curve, which is a staircase, at given false accept rates."""
-    position = np.searchsorted(far, grid, side="right") - 1
-    return np.where(position < 0, 0.0, tar[np.maximum(position, 0)])
-
-
-def distances(edges: np.ndarray, same: np.ndarray, different: np.ndarray, *, threshold: float | None = None) -> Figure:
+def distances(
+    edges: np.ndarray, same: np.ndarray, different: np.ndarray, *, threshold: float | None = None
+) -> Figure:
     """Draw how far apart pairs of the same and of different classes lie, as two overlaid histograms.
 
     Args:
@@ -210,7 +224,9 @@ def _frame(axes: Axes, *, ticks: int) -> None:
         axes.locator_params(axis="x", nbins=4)
 
 
-def interval(value: float, low: float, high: float, *, limits: tuple[float, float], paint: str, label: str) -> Markup:
+def interval(
+    value: float, low: float, high: float, *, limits: tuple[float, float], paint: str, label: str
+) -> Markup:
     """Return a dot with its whisker as inline SVG, on the scale of ``limits``, 120 units wide.
 
     Ends beyond the limits (an interval may be infinite) run to the edge.
@@ -245,7 +261,7 @@ def to_svg(figure: Figure, label: str) -> Markup:
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     drawing = file.getvalue()
     for pattern, replacement in _CLEANING:
-        drawing = re.sub(pattern, replacement, drawing, flags=re.DOTALL)  # type: ignore[call-overload]
+        drawing = re.sub(pattern, replacement, drawing, flags=re.DOTALL)
     body = drawing[drawing.index(">", drawing.index("<svg")) + 1 : drawing.rindex("</svg>")]
     width, height = 72 * figure.get_size_inches()
     box = f"0 0 {width:g} {height:g}"
@@ -263,7 +279,7 @@ _CLEANING: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r'id="series-(-?\d+)"', r'data-series="\1"'),
     (r' id="[^"]*"', ""),
     (r"font: (?:\w+ )*?([\d.]+px) [^;\"]*", r"font-size: \1"),
-    (r"(\d\.\d{2})\d+", r"\1"),
+    (r"(\d\.\d{2})\d+(?=[^<>]*>)", r"\1"),  # coordinates, not the numbers that are read
     (r"#[0-9a-f]{6}\b", _paint),
     (r"<g>\s*</g>|\n\s*", " "),
     (r" {2,}", " "),

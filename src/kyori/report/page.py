@@ -42,7 +42,9 @@ _VOID = frozenset({"img", "meta", "br", "hr", "col"})
 
 #: Control characters and lone surrogates (of undecodable file names) cannot stand in a document; characters that
 #: turn the direction of writing would reach beyond the name that holds them.
-_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_UNFIT = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]"
+)
 
 
 class Markup(str):
@@ -253,7 +255,8 @@ class Panels:
     def html(self) -> Markup:
         """Return the legend and a grid of figures."""
         legend = self.legend.html() if self.legend else ""
-        grid = tag("div", *(figure.html() for figure in self.figures), class_=f"panels {self.size}")
+        size = "few" if self.size == "small" and len(self.figures) < 3 else self.size
+        grid = tag("div", *(figure.html() for figure in self.figures), class_=f"panels {size}")
         return tag("div", legend or Markup(), grid, class_="figure-set")
 
 
@@ -342,7 +345,10 @@ def _chapters(sections: Sequence[Section]) -> list[Markup]:
             groups.append([])
         groups[-1].append(section.html())
     first, *rest = (Markup("".join(group)) for group in groups)
-    return [tag("div", first, class_="opening"), *(tag("section", chapter, class_="chapter") for chapter in rest)]
+    return [
+        tag("div", first, class_="opening"),
+        *(tag("section", chapter, class_="chapter") for chapter in rest),
+    ]
 
 
 def _asset(name: str) -> str:

@@ -7,7 +7,19 @@ from pathlib import Path
 
 from .. import __version__
 from .page import Facts, Prose, Section, render, write_page
-from .sections import Method, Trial, curves, duration, maps, measures, reading, reproduce, verification
+from .sections import (
+    Method,
+    Trial,
+    curves,
+    machine,
+    maps,
+    measures,
+    reading,
+    reproduce,
+    span_text,
+    value_text,
+    verification,
+)
 from .showcase import Items, pairs, queries
 from .words import Words
 
@@ -42,11 +54,11 @@ def write_run_report(
         ArgumentError: An unknown language, or a measure that was not evaluated.
     """
     words = Words(lang)
-    method = Method(trial.method, [trial], best=True)
+    method = Method(trial.method, [trial])
     shown = trial.results[measure]
-    low, high, value = (f"{100 * x:.1f}" for x in (shown.low, shown.high, shown.value))
+    value, interval = value_text(measure, shown.value), span_text(measure, shown.low, shown.high)
     sections: list[Section] = [
-        Prose([words("run.lead", measure=words.measure(measure), value=value, low=low, high=high)], "lead"),
+        Prose([words("run.lead", measure=words.measure(measure), value=value, interval=interval)], "lead"),
         Facts(_facts(trial, data, words)),
         *measures(trial.results, words),
         *curves([method], measure, words),
@@ -77,6 +89,7 @@ def _facts(trial: Trial, data: str, words: Words) -> list[tuple[object, object]]
         *facts,
         (words("fact.dimensions"), f"{d:,}"),
         (words("fact.parameters"), f"{trial.parameters:,}"),
-        (words("fact.seconds"), duration(trial.seconds)),
+        (words("fact.seconds"), words.duration(trial.seconds)),
         (words("fact.seed"), trial.seed),
+        (words("fact.machine"), machine(words)),
     ]

@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..results import Result, Results
+from ..results import Results
 from ..vectors import VectorTable
 from . import figures
 from .page import Code, Facts, Figure, Heading, Key, Legend, Panels, Prose, Section, Table
-from .projection import project
+from .projection import Projection, project
 from .words import Words
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ __all__ = [
     "Method",
     "Trial",
     "curves",
-    "duration",
     "maps",
     "measures",
     "number",
-    "percent",
     "reading",
     "reproduce",
+    "span_text",
     "threshold",
+    "value_text",
     "verification",
 ]
 
@@ -90,49 +90,59 @@ def number(value: float) -> str:
     return f"{value:.{max(0, 2 - int(np.floor(np.log10(abs(value)))))}f}"
 
 
-def percent(value: float) -> str:
-    """Return a share in percent without the sign, or a dash for what was not measured."""
-    return f"{100 * value:.1f}" if np.isfinite(value) else "–"
+#: Measures that are no shares, and are not shown in percent.
+_PLAIN = ("distance-ratio", "alignment", "uniformity")
 
 
-def duration(seconds: float) -> str:
-    """Return a time span.
+def _has(results: Results, curve: str) -> bool:
+    """Whether a curve was measured: data of one class have none, or one that is not finite."""
+    arrays = results.curves.get(curve)
+    return bool(arrays) and all(len(a) and np.isfinite(a[1:]).all() for a in (arrays or {}).values())
 
-    >>> duration(0.4), duration(75.2), duration(7380)
-    ('0.4 s', '1 min 15 s', '2 h 3 min')
+
+def value_text(measure: str, value: float) -> str:
+    """Return a value of a measure: shares in percent without the sign, a dash for what was not measured.
+
+    >>> value_text("map@r", 0.6954), value_text("uniformity", -2.5), value_text("map@r", float("nan"))
+    ('69.5', '-2.50', '–')
     """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    if not np.isfinite(value):
+        return "–"
+    return number(value) if measure in _PLAIN else f"{100 * value:.1f}"
+
+
+def span_text(measure: str, low: float, high: float) -> str:
+    """Return an interval in the form of :func:`value_text`, or a dash where it is not finite."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "–"
+    return f"{value_text(measure, low)}–{value_text(measure, high)}"
 
 
 def threshold(results: Results) -> float:
     """Return the distance at which both error rates are equal (NaN without a ROC curve)."""
-    curve = results.curves.get("roc")
-    if not curve or not len(curve["far"]):
+    if not _has(results, "roc"):
         return float("nan")
+    curve = results.curves["roc"]
     at = np.abs(np.asarray(curve["far"]) - (1 - np.asarray(curve["tar"]))).argmin()
     return float(curve["threshold"][at])
 
 
 def measures(results: Results, words: Words) -> list[Section]:
     """A table of every measure of one run."""
-    columns = [words("measures.measure"), words("measures.value"), words("board.interval"), words("measures.n")]
-    rows = [[words.measure(name), percent(r.value), span(r), f"{r.n:,}"] for name, r in results.items()]
+    columns = [
+        words("measures.measure"),
+        words("measures.value"),
+        words("board.interval"),
+        words("measures.n"),
+    ]
+    rows = [
+        [words.measure(name), value_text(name, r.value), span_text(name, r.low, r.high), f"{r.n:,}"]
+        for name, r in results.items()
+    ]
     return [
         Heading(words("measures.heading"), "measures", words("measures.note")),
         Table(columns, rows, caption=words("measures.heading")),
     ]
-
-
-def span(interval: Result | Any) -> str:
-    """Return the interval of a result or an estimate in percent."""
-    if not (np.isfinite(interval.low) and np.isfinite(interval.high)):
-        return "–"
-    return f"{percent(interval.low)}–{percent(interval.high)}"
 
 
 def curves(methods: Sequence[Method], measure: str, words: Words) -> list[Section]:
@@ -140,22 +150,22 @@ def curves(methods: Sequence[Method], measure: str, words: Words) -> list[Sectio
     trained = [method for method in methods if any(trial.history for trial in method.trials)]
     if not trained:
         return []
-    one = "" if len(trained) > 1 else ".one"
     several_seeds = max(len(method.trials) for method in trained) > 1
     note = words("curves.note" if several_seeds else "curves.note.one")
-    sections: list[Section] = [Heading(words("curves.heading"), "training", note)]
-    shown = words.measure(measure)
-    validated = {m.name: [s for t in m.trials if len((s := _series(t, measure))[0])] for m in trained}
-    every = [s for runs in validated.values() for s in runs]
-    if every:
-        values = np.concatenate([values for _, values in every])
-        limits = _padded(float(np.nanmin(values)), float(np.nanmax(values)))
-        panels = [_validation_panel(m, validated, limits, shown, words) for m in trained if validated[m.name]]
-        sections += [Prose([words(f"curves.validation{one}", measure=shown)], "note"), Panels(panels)]
-    else:
-        sections.append(Prose([words("curves.no_validation")], "note"))
-    sections += [Prose([words("curves.loss")], "note"), Panels([_loss_panel(m, words) for m in trained])]
-    return sections
+    heading = Heading(words("curves.heading"), "training", note)
+    validation = _validation_panels(trained, measure, words)
+    losses = [_loss_panel(method, words) for method in trained]
+    unknown: list[Section] = [] if validation else [Prose([words("curves.no_validation")], "note")]
+    if len(trained) == 1:
+        titles = [words("curves.validation.one", measure=words.measure(measure))] * len(validation)
+        titles.append(words("curves.loss.one"))
+        panels = [
+            replace(panel, title=title) for panel, title in zip([*validation, *losses], titles, strict=True)
+        ]
+        return [heading, *unknown, Panels(panels)]
+    note = words("curves.validation", measure=words.measure(measure))
+    above: list[Section] = [Prose([note], "note"), Panels(validation)] if validation else unknown
+    return [heading, *above, Prose([words("curves.loss")], "note"), Panels(losses)]
 
 
 _Series = tuple[np.ndarray, np.ndarray]
@@ -173,37 +183,46 @@ def _series(trial: Trial, measure: str | None) -> _Series:
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
-    margin = 0.05 * (high - low) or 0.05
+    margin = 0.05 * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def _validation_panel(
-    method: Method, series: Mapping[str, Sequence[_Series]], limits: tuple[float, float], shown: str, words: Words
-) -> Figure:
-    runs = [(epochs, 100 * values) for epochs, values in series[method.name]]
-    others = [(e, 100 * v) for name, found in series.items() if name != method.name for e, v in found]
-    drawing = figures.learning(
-        runs, others=others, paint=method.paint, y_limits=(100 * limits[0], 100 * limits[1])
-    )
-    last = percent(float(np.mean([values[-1] for _, values in runs])) / 100)
-    label = words("curves.validation.alt", method=words.method(method.name), measure=shown, last=last)
-    return _panel(method, drawing, label, words, x_title=words("curves.epoch"))
+def _validation_panels(methods: Sequence[Method], measure: str, words: Words) -> list[Figure]:
+    """One panel a method that was validated, all on one scale, in percent."""
+    found = {m.name: [s for t in m.trials if len((s := _series(t, measure))[0])] for m in methods}
+    series = {
+        name: [(epochs, 100 * values) for epochs, values in runs] for name, runs in found.items() if runs
+    }
+    if not series:
+        return []
+    every = np.concatenate([values for runs in series.values() for _, values in runs])
+    limits = _padded(float(np.nanmin(every)), float(np.nanmax(every)))
+    panels = []
+    for method in (m for m in methods if m.name in series):
+        runs = series[method.name]
+        others = [run for name, other in series.items() if name != method.name for run in other]
+        drawing = figures.learning(runs, others=others, paint=method.paint, y_limits=limits)
+        label = words(
+            "curves.validation.alt",
+            method=words.method(method.name),
+            measure=words.measure(measure),
+            last=f"{np.mean([values[-1] for _, values in runs]):.1f}",
+        )
+        panels.append(_panel(method, drawing, label, words))
+    return panels
 
 
 def _loss_panel(method: Method, words: Words) -> Figure:
     drawing = figures.learning([_series(trial, None) for trial in method.trials], paint=method.paint)
     label = words("curves.loss.alt", method=words.method(method.name))
-    return _panel(method, drawing, label, words, x_title=words("curves.epoch"))
+    return _panel(method, drawing, label, words)
 
 
-def _panel(
-    method: Method, drawing: Drawing, label: str, words: Words, *, caption: str = "", x_title: str = ""
-) -> Figure:
+def _panel(method: Method, drawing: Drawing, label: str, words: Words, *, caption: str = "") -> Figure:
     return Figure(
         figures.to_svg(drawing, label),
         title=words.method(method.name),
         caption=caption,
-        x_title=x_title,
         best=method.best,
     )
 
@@ -212,19 +231,25 @@ def maps(methods: Sequence[Method], measure: str, words: Words, *, max_items: in
     """A t-SNE picture of each method; classes have the same colour in all of them."""
     table = methods[0].first.table
     groups, legend = _class_groups(table, words)
-    panels, notes, drawn = [], [], "pca"
-    for method in methods:
-        found = project(method.first.table.vectors, seed=0, max_items=max_items)
-        marks = [key.mark for key in legend.keys if key.series != "-1"] if legend else []
-        drawing = figures.scatter(found.points, groups[found.items], marks=marks)
-        label = words("map.alt", method=words.method(method.name), shown=len(found.items))
-        value = method.first.results[measure].value
-        caption = words("map.caption", measure=words.measure(measure), value=percent(value))
-        panels.append(_panel(method, drawing, label, words, caption=caption))
-        notes = [words("map.sampled", shown=len(found.items), total=found.total)] if found.total > len(found.items) else []
-        drawn = "tsne" if "tsne" in (drawn, found.method) else "pca"
-    note = words("map.note" if drawn == "tsne" else "map.note.pca", seed=methods[0].first.seed)
-    return [Heading(words("map.heading"), "map", " ".join([note, *notes])), Panels(panels, legend)]
+    marks = [key.mark for key in legend.keys if key.series != "-1"] if legend else []
+    found = [project(m.first.table.vectors, seed=0, max_items=max_items) for m in methods]
+    panels = [_map_panel(m, f, groups, marks, measure, words) for m, f in zip(methods, found, strict=True)]
+    drawn = "map.note" if any(f.method == "tsne" for f in found) else "map.note.pca"
+    note = words(drawn, seed=methods[0].first.seed)
+    shown, total = len(found[0].items), found[0].total
+    if shown < total:
+        note = f"{note} {words('map.sampled', shown=shown, total=total)}"
+    return [Heading(words("map.heading"), "map", note), Panels(panels, legend)]
+
+
+def _map_panel(
+    method: Method, found: Projection, groups: np.ndarray, marks: Sequence[str], measure: str, words: Words
+) -> Figure:
+    drawing = figures.scatter(found.points, groups[found.items], marks=marks)
+    label = words("map.alt", method=words.method(method.name), shown=len(found.items))
+    value = value_text(measure, method.first.results[measure].value)
+    caption = words("map.caption", measure=words.measure(measure), value=value)
+    return _panel(method, drawing, label, words, caption=caption)
 
 
 def _class_groups(table: VectorTable, words: Words) -> tuple[np.ndarray, Legend | None]:
@@ -254,16 +279,19 @@ def class_name(table: VectorTable, code: int) -> str:
 
 def verification(methods: Sequence[Method], words: Words) -> list[Section]:
     """ROC curves of all methods in one figure, then their distance histograms. Nothing, without curves."""
-    drawn = [method for method in methods if "roc" in method.first.results.curves]
+    drawn = [method for method in methods if all(_has(trial.results, "roc") for trial in method.trials)]
     if not drawn:
         return []
     sections: list[Section] = [
         Heading(words("roc.heading"), "verification", words("roc.note")),
         Panels([_roc_figure(drawn, words)], _method_legend(drawn, words), "large"),
     ]
-    with_histogram = [method for method in drawn if "histogram" in method.first.results.curves]
+    with_histogram = [method for method in drawn if _has(method.first.results, "histogram")]
     if with_histogram:
-        keys = [Key(str(i), words(f"histogram.{kind}"), figures.colour(i)) for i, kind in enumerate(("same", "different"))]
+        keys = [
+            Key(str(i), words(f"histogram.{kind}"), figures.colour(i))
+            for i, kind in enumerate(("same", "different"))
+        ]
         note = Prose([words("histogram.note", seed=drawn[0].first.seed)], "note")
         sections += [note, Panels([_histogram(method, words) for method in with_histogram], Legend(keys))]
     return sections
@@ -299,21 +327,17 @@ def _histogram(method: Method, words: Words) -> Figure:
     curve, line = results.curves["histogram"], threshold(results)
     drawing = figures.distances(curve["edges"], curve["same"], curve["different"], threshold=line)
     label = words("histogram.alt", method=words.method(method.name))
-    eer = f"{percent(results['eer'].value)}%" if "eer" in results else "–"
+    eer = f"{value_text('eer', results['eer'].value)}%" if "eer" in results else "–"
     caption = words("histogram.caption", threshold=number(line), eer=eer)
-    return _panel(method, drawing, label, words, caption=caption, x_title=words("histogram.x"))
+    return _panel(method, drawing, label, words, caption=caption)
 
 
 def reading(names: Iterable[str], words: Words, *, intervals: str) -> list[Section]:
     """What each measure means, and what the intervals are."""
-    terms = []
-    for name in names:
-        meaning = words.explain(name)
-        if meaning:
-            terms.append((words.measure(name), f"{meaning} {words('reading.lower')}" if name == "eer" else meaning))
+    terms = {words.measure(name): words.explain(name) for name in names if words.explain(name)}
     return [
         Heading(words("reading.heading"), "reading"),
-        Facts(list(dict(terms).items()), "terms"),
+        Facts(list(terms.items()), "terms"),
         Prose([intervals]),
     ]
 
@@ -323,15 +347,23 @@ def reproduce(command: str, provenance: Mapping[str, Any], words: Words) -> list
     sections: list[Section] = [Heading(words("reproduce.heading"), "reproduce", words("reproduce.note"))]
     if command:
         sections.append(Code(command))
-    facts = [(words.or_else(f"provenance.{key}", key), value) for key, value in provenance.items()]
-    return [*sections, Facts([*facts, *_machine(words)], "terms")]
+    facts = [
+        (words.or_else(f"provenance.{key}", key), value)
+        for key, value in provenance.items()
+        if value is not None
+    ]
+    return [*sections, Facts([*facts, *_versions(words)], "terms")]
 
 
-def _machine(words: Words) -> list[tuple[str, str]]:
-    versions = [("Python", platform.python_version())]
-    versions += [(name, metadata.version(name)) for name in ("torch", "numpy", "scikit-learn", "matplotlib")]
+def machine(words: Words) -> str:
+    """Return the machine in a few words."""
+    return words("fact.cores", count=os.cpu_count())
+
+
+def _versions(words: Words) -> list[tuple[str, str]]:
+    packages = ("torch", "numpy", "scikit-learn", "matplotlib")
     return [
-        *versions,
         (words("provenance.system"), platform.platform()),
-        (words("provenance.cores"), str(os.cpu_count())),
+        ("Python", platform.python_version()),
+        *((name, metadata.version(name)) for name in packages),
     ]

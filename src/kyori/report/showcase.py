@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from .examples import Pair, Query, confused_pairs, first_pairs, worst_queries
-from .page import Gallery, Heading, Markup, Prose, Section, Tile, tag
-from .sections import Trial, class_name, number, percent, threshold
+from .page import Gallery, Heading, Markup, Section, Tile, tag
+from .sections import Trial, class_name, number, threshold, value_text
 from .thumbnails import thumbnail
 from .words import Words
 
@@ -32,7 +31,9 @@ def pairs(trial: Trial, items: Items, words: Words, *, count: int = 6) -> list[S
     line = threshold(trial.results)
     note = "pairs.note" if np.isfinite(line) else "pairs.note.no_threshold"
     heading = words("pairs.heading", method=words.method(trial.method))
-    sections: list[Section] = [Heading(heading, "pairs", words(note, seed=trial.seed, threshold=number(line)))]
+    sections: list[Section] = [
+        Heading(heading, "pairs", words(note, seed=trial.seed, threshold=number(line)))
+    ]
     titles = ("pairs.first_same", "pairs.first_different", "pairs.apart", "pairs.close")
     lists = (*first_pairs(vectors, labels, count), *confused_pairs(vectors, labels, count))
     for title, found in zip(titles, lists, strict=True):
@@ -65,7 +66,7 @@ def _label(trial: Trial, index: int, words: Words) -> str:
 
 
 def queries(
-    trial: Trial, items: Items, measure: str, words: Words, *, count: int = 6, k: int = 8
+    trial: Trial, items: Items, measure: str, words: Words, *, count: int = 6, k: int = 10
 ) -> list[Section]:
     """The queries that ``measure`` rates lowest with their first neighbours. Nothing, where there are no labels."""
     vectors, labels = trial.table.vectors, trial.table.labels
@@ -79,15 +80,22 @@ def queries(
     note = words("queries.note", measure=shown, method=words.method(trial.method), seed=trial.seed)
     empty = words("queries.none") if found else words("queries.too_few")
     heading = Heading(words("queries.heading"), "queries", note if failed else empty)
-    tiles = [_query_tile(query, trial, items, shown, words) for query in failed]
-    return [heading, Gallery(words("queries.title", measure=shown), tiles, kind="rows")] if tiles else [heading]
+    tiles = [_query_tile(query, trial, items, measure, words) for query in failed]
+    return (
+        [heading, Gallery(words("queries.title", measure=shown), tiles, kind="rows")] if tiles else [heading]
+    )
 
 
-def _query_tile(query: Query, trial: Trial, items: Items, shown: str, words: Words) -> Tile:
+def _query_tile(query: Query, trial: Trial, items: Items, measure: str, words: Words) -> Tile:
     asked = tag(
         "figure",
         _picture(trial, items, query.item, words),
-        tag("figcaption", words("queries.query"), tag("b", _name(trial, query.item)), f"{shown} {percent(query.score)}"),
+        tag(
+            "figcaption",
+            words("queries.query"),
+            tag("b", _name(trial, query.item)),
+            f"{words.measure(measure)} {value_text(measure, query.score)}",
+        ),
         class_="asked",
     )
     answers = zip(query.neighbors, query.distances, query.hits, strict=True)
@@ -95,11 +103,13 @@ def _query_tile(query: Query, trial: Trial, items: Items, shown: str, words: Wor
 
 
 def _answer(trial: Trial, items: Items, index: int, distance: float, hit: bool, words: Words) -> Markup:
-    mark = tag("i", "✓" if hit else "✗", role="img", aria_label=words("queries.hit" if hit else "queries.miss"))
+    mark = tag(
+        "i", "✓" if hit else "✗", role="img", aria_label=words("queries.hit" if hit else "queries.miss")
+    )
     caption = tag("figcaption", mark, tag("b", _name(trial, index)), number(float(distance)))
     return tag("figure", _picture(trial, items, index, words), caption, class_="hit" if hit else "miss")
 
 
 def _name(trial: Trial, index: int) -> str:
-    assert trial.table.labels is not None
-    return class_name(trial.table, int(trial.table.labels[index]))
+    labels = trial.table.labels
+    return class_name(trial.table, int(labels[index])) if labels is not None else ""

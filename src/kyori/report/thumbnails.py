@@ -58,4 +58,6 @@ def _bars(vector: np.ndarray, label: str) -> Markup:
         f"M{(i + 0.5) * width:.1f} {zero:.1f}V{zero - scale * height:.1f}" for i, height in enumerate(heights)
     )
     stroke = tag("path", d=path, stroke_width=f"{0.7 * width:.2f}")
-    return tag("svg", tag("title", label), stroke, viewBox="-1 -1 66 34", class_="bars", role="img", aria_label=label)
+    return tag(
+        "svg", tag("title", label), stroke, viewBox="-1 -1 66 34", class_="bars", role="img", aria_label=label
+    )

@@ -26,8 +26,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Kyori {version} で作成しました。このページは 1 つのファイルで完結しており、ネットワークには接続しません。",
     ),
     "run.lead": (
-        "{measure} {value} ({low}–{high}) on items it has not seen in training.",
-        "学習に使っていないデータでの {measure} は {value}（{low}–{high}）です。",
+        "{measure} {value} ({interval}) on items it has not seen in training.",
+        "学習に使っていないデータでの {measure} は {value}（{interval}）です。",
     ),
     # Facts
     "fact.data": ("Data", "データ"),
@@ -40,6 +40,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "fact.total_seconds": ("Training, all runs", "学習時間の合計"),
     "fact.parameters": ("Parameters", "パラメータ数"),
     "fact.dimensions": ("Dimensions", "次元数"),
+    "fact.machine": ("Machine", "計算機"),
+    "fact.cores": ("{count} CPU cores", "CPU {count} コア"),
     # The budget
     "budget.epochs": ("Epochs", "エポック数"),
     "budget.steps": ("Steps", "ステップ数"),
@@ -57,14 +59,17 @@ TEXTS: dict[str, tuple[str, str]] = {
     "budget.split": ("Split", "データの分け方"),
     "budget.seeds": ("Seeds", "シード数"),
     "budget.seconds": ("Seconds", "秒数"),
+    "budget.kept": ("Kept", "採用した重み"),
+    "value.best epoch": ("best epoch on the validation items", "検証データで最良のエポック"),
+    "value.last epoch": ("last epoch", "最後のエポック"),
     "budget.device": ("Device", "計算デバイス"),
     # Leaderboard
     "board.heading": ("Leaderboard", "順位表"),
     "board.note": (
-        "Means over seeds on the test items, in percent. The whisker is the 95 % interval of {measure}, over seeds "
-        "and queries; its scale runs from {low} to {high}.",
-        "テストデータでの値をシードについて平均したものです（単位は %）。横線は {measure} の 95 % 区間で、"
-        "シードと問い合わせの両方のばらつきを含みます。目盛りは {low} から {high} までです。",
+        "Means over seeds on the test items, in percent, ranked by {measure}. The whisker is its 95 % interval, over "
+        "seeds and queries.",
+        "テストデータでの値をシードについて平均し、{measure} の高い順に並べました（単位は %）。横線は 95 % 区間で、"
+        "シードと問い合わせの両方のばらつきを含みます。",
     ),
     "board.caption": ("Methods, the best first", "手法の一覧（良い順）"),
     "board.method": ("Method", "手法"),
@@ -101,15 +106,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "右端でまだ上がっていれば、エポックを増やす価値があります。途中から下がっていれば過学習です。",
     ),
     "curves.validation": (
-        "{measure} on the validation items; the other methods in grey behind",
-        "検証データでの {measure}（灰色の線はほかの手法）",
+        "{measure} on the validation items, by epoch; the other methods in grey behind.",
+        "検証データでの {measure} のエポックごとの推移です（灰色の線はほかの手法）。",
     ),
-    "curves.validation.one": ("{measure} on the validation items", "検証データでの {measure}"),
+    "curves.validation.one": (
+        "{measure} on the validation items, by epoch",
+        "検証データでの {measure}（エポックごと）",
+    ),
     "curves.loss": (
-        "Training loss. Every loss has its own scale: compare the shapes, not the heights",
-        "学習時の損失。目盛りは損失ごとに異なるので、高さではなく形を比べてください",
+        "Training loss, by epoch. Every loss has its own scale: compare the shapes, not the heights.",
+        "学習時の損失のエポックごとの推移です。目盛りは損失ごとに異なるので、高さではなく形を比べてください。",
     ),
-    "curves.epoch": ("epoch", "エポック"),
+    "curves.loss.one": ("Training loss, by epoch", "学習時の損失（エポックごと）"),
     "curves.no_validation": ("Nothing was validated during training.", "学習中の検証は行っていません。"),
     "curves.validation.alt": (
         "{method}: {measure} on the validation items by epoch, {last} at the end",
@@ -154,14 +162,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "roc.alt": ("ROC curves of all methods", "全手法の ROC 曲線"),
     "histogram.note": (
-        "How far apart pairs of test items lie, seed {seed}. The less the two hills overlap, the better a threshold "
-        "works. The dashed line is the threshold with equal error rates.",
-        "テストデータのペアの距離の分布です（シード {seed}）。2 つの山が重ならないほど、しきい値でうまく判定できます。"
-        "破線は 2 種類の誤り率が等しくなるしきい値です。",
+        "Distances of pairs of test items, seed {seed}: small to the left, large to the right. The less the two hills "
+        "overlap, the better a threshold works. The dashed line is the threshold with equal error rates.",
+        "テストデータのペアの距離の分布です（シード {seed}、右ほど遠い）。2 つの山が重ならないほど、"
+        "しきい値でうまく判定できます。破線は 2 種類の誤り率が等しくなるしきい値です。",
     ),
     "histogram.same": ("same class", "同じクラス"),
     "histogram.different": ("different classes", "違うクラス"),
-    "histogram.x": ("distance", "距離"),
     "histogram.caption": (
         "threshold {threshold}, equal error rate {eer}",
         "しきい値 {threshold}、等誤り率 {eer}",
@@ -176,14 +183,23 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Below each pair its distance, seed {seed}; up to {threshold} it is called the same.",
         "ペアの下の数字は距離です（シード {seed}）。{threshold} 以下なら「同じ」と判定します。",
     ),
-    "pairs.note.no_threshold": ("Below each pair its distance, seed {seed}.", "ペアの下の数字は距離です（シード {seed}）。"),
+    "pairs.note.no_threshold": (
+        "Below each pair its distance, seed {seed}.",
+        "ペアの下の数字は距離です（シード {seed}）。",
+    ),
     "pairs.first_same": ("First pairs of one class", "同じクラスのペア（先頭から順に）"),
     "pairs.first_different": ("First pairs of different classes", "違うクラスのペア（先頭から順に）"),
     "pairs.apart": ("Most confused: one class, yet far apart", "特に間違えやすい：同じクラスなのに遠いペア"),
-    "pairs.close": ("Most confused: different classes, yet close", "特に間違えやすい：違うクラスなのに近いペア"),
+    "pairs.close": (
+        "Most confused: different classes, yet close",
+        "特に間違えやすい：違うクラスなのに近いペア",
+    ),
     "pairs.says_same": ("same", "同じ"),
     "pairs.says_different": ("different", "違う"),
-    "pairs.none": ("There is no such pair among the test items.", "テストデータにそのようなペアはありません。"),
+    "pairs.none": (
+        "There is no such pair among the test items.",
+        "テストデータにそのようなペアはありません。",
+    ),
     "item.alt": ("item {id}, class {name}", "{id}（クラス {name}）"),
     "item.alt.unlabelled": ("item {id}", "{id}"),
     # Queries
@@ -194,8 +210,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{method} で {measure} が最も低いテストデータと、その最近傍を近い順に並べました（シード {seed}）。"
         "✓ は問い合わせと同じクラス、✗ は違うクラスで、数字は距離です。",
     ),
-    "queries.none": ("Every query was answered without a mistake.", "すべての問い合わせに誤りなく答えました。"),
-    "queries.too_few": ("There are too few test items to search in.", "検索するにはテストデータが足りません。"),
+    "queries.none": (
+        "Every query was answered without a mistake.",
+        "すべての問い合わせに誤りなく答えました。",
+    ),
+    "queries.too_few": (
+        "There are too few test items to search in.",
+        "検索するにはテストデータが足りません。",
+    ),
     "queries.query": ("query", "問い合わせ"),
     "queries.title": ("Lowest {measure}", "{measure} が低い順"),
     "queries.hit": ("hit", "正解"),
@@ -206,8 +228,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Intervals are 95 % intervals: repeat the whole comparison with other queries and other seeds, and the mean "
         "should fall inside about 19 times in 20. Methods are compared query by query; two of them “cannot be told "
         "apart” when the interval of their difference contains zero or its corrected p-value is 0.05 or more.",
-        "区間はすべて 95 % 区間です。問い合わせとシードを変えて比較全体を繰り返すと、20 回に 19 回ほどは平均がこの範囲に"
-        "入ると考えられます。手法どうしは問い合わせごとに比べ、差の区間が 0 を含むか、補正した p 値が 0.05 以上のときに"
+        "区間はすべて 95 % 区間です。問い合わせとシードを変えて比較全体を繰り返すと、20 回に 19 回ほどは"
+        "平均がこの範囲に入ると考えられます。手法どうしは問い合わせごとに比べ、差の区間が 0 を含むか、"
+        "補正した p 値が 0.05 以上のときに"
         "「差があるとは言えません」と表示します。",
     ),
     "reading.intervals.run": (
@@ -216,7 +239,6 @@ TEXTS: dict[str, tuple[str, str]] = {
         "区間はテストの問い合わせについてのブートストラップ 95 % 区間です。学習ごとのばらつきは含まれないので、"
         "確かめるには複数のシードで学習してください。",
     ),
-    "reading.lower": ("Lower is better.", "小さいほど良い値です。"),
     "reproduce.heading": ("Do it again", "再現するには"),
     "reproduce.note": (
         "The same command with the same seeds on the same machine gives the same numbers.",
@@ -224,11 +246,23 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "reproduce.provenance": ("Made with", "実行環境"),
     "provenance.system": ("System", "システム"),
-    "provenance.cores": ("CPU cores", "CPU コア数"),
+    "provenance.kyori": ("Kyori", "Kyori"),
+    "provenance.metric": ("Distance", "距離"),
+    "provenance.seed": ("Seed of the resampling", "リサンプリングのシード"),
+    "provenance.bootstrap": ("Bootstrap samples", "ブートストラップの回数"),
+    "provenance.unit": ("Resampled unit", "リサンプリングの単位"),
+    "provenance.n": ("Queries", "問い合わせの数"),
+    "provenance.gallery": ("Gallery items", "検索対象の件数"),
+    "provenance.dimensions": ("Dimensions", "次元数"),
+    "provenance.classes": ("Classes", "クラス数"),
+    # Time spans
+    "time.seconds": ("{seconds:.1f} s", "{seconds:.1f} 秒"),
+    "time.minutes": ("{minutes} min {seconds} s", "{minutes} 分 {seconds} 秒"),
+    "time.hours": ("{hours} h {minutes} min", "{hours} 時間 {minutes} 分"),
     # Measures: what they mean
     "explain.recall@": (
-        "Share of queries with at least one item of their class among the {k} nearest.",
-        "最も近い {k} 件の中に、同じクラスのものが 1 件以上ある問い合わせの割合です。",
+        "Share of queries with an item of their own class at rank {k} or better.",
+        "近い順に {k} 件目までに、同じクラスのものが見つかった問い合わせの割合です。",
     ),
     "explain.precision@": (
         "Share of the {k} nearest items that have the query's class.",
@@ -247,6 +281,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Mean average precision over the full ranking of all items.",
         "全件を近い順に並べたときの平均適合率を、問い合わせについて平均した値です。",
     ),
+    "explain.map@": (
+        "Average precision over the {k} nearest items.",
+        "最も近い {k} 件で計算した平均適合率です。",
+    ),
     "explain.ndcg@": (
         "Gain of the first {k} places, discounted by rank, relative to the best possible order.",
         "上位 {k} 件を順位で割り引いて数え、理想の並びに対する比で表した値です。",
@@ -260,8 +298,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "同じクラスのペアが、違うクラスのペアより近い確率です。",
     ),
     "explain.eer": (
-        "Error rate at the threshold where as many true pairs are refused as false pairs are accepted.",
-        "正しいペアを退ける割合と、誤ったペアを受け入れる割合が等しくなるしきい値での誤り率です。",
+        "Error rate at the threshold where true pairs are refused as often as false pairs are accepted. "
+        "Lower is better.",
+        "正しいペアを退ける割合と、誤ったペアを受け入れる割合が等しくなるしきい値での誤り率です。小さいほど良い値です。",
     ),
     "explain.tar@far=": (
         "Share of true pairs accepted when {k} of the false pairs are let through.",
@@ -270,6 +309,22 @@ TEXTS: dict[str, tuple[str, str]] = {
     "explain.accuracy": (
         "Share of pairs judged correctly at the threshold.",
         "しきい値で正しく判定できたペアの割合です。",
+    ),
+    "explain.best-accuracy": (
+        "Share of pairs judged correctly at the best of all thresholds, chosen on the same pairs.",
+        "同じペアで最も良くなるように選んだしきい値で、正しく判定できたペアの割合です。",
+    ),
+    "explain.distance-ratio": (
+        "Mean distance within classes over mean distance between them. Lower is better.",
+        "クラス内の平均距離を、クラス間の平均距離で割った値です。小さいほど良い値です。",
+    ),
+    "explain.alignment": (
+        "Mean squared distance within classes on the unit sphere. Lower is better.",
+        "単位球面上での、クラス内の平均二乗距離です。小さいほど良い値です。",
+    ),
+    "explain.uniformity": (
+        "How evenly the vectors cover the unit sphere (Wang & Isola 2020). Lower is more even.",
+        "ベクトルが単位球面にどれだけ均等に広がっているかを表します（Wang & Isola 2020）。小さいほど均等です。",
     ),
     "explain.nmi": (
         "How well clusters found without labels agree with the classes (normalised mutual information).",
@@ -295,12 +350,17 @@ _NAMES = {
     "r-precision": "R-Precision",
     "map@r": "MAP@R",
     "map": "mAP",
+    "map@": "MAP@{k}",
     "ndcg@": "nDCG@{k}",
     "mrr": "MRR",
     "auc": "ROC AUC",
     "eer": "EER",
     "tar@far=": "TAR@FAR {k}",
-    "accuracy": "Accuracy",
+    "accuracy": "Pair accuracy",
+    "best-accuracy": "Best pair accuracy",
+    "distance-ratio": "Distance ratio",
+    "alignment": "Alignment",
+    "uniformity": "Uniformity",
     "nmi": "NMI",
     "ami": "AMI",
     "ari": "ARI",
@@ -312,8 +372,8 @@ _NAMES = {
 class Words:
     """The words of one language.
 
-    >>> Words("ja")("curves.epoch")
-    'エポック'
+    >>> Words("ja")("board.method")
+    '手法'
     >>> Words().measure("tar@far=0.001")
     'TAR@FAR 0.1%'
     """
@@ -322,7 +382,9 @@ class Words:
 
     def __post_init__(self) -> None:
         if self.lang not in LANGUAGES:
-            raise ArgumentError(f"lang must be 'en' or 'ja'; got '{self.lang}'{nearest_name(self.lang, LANGUAGES)}")
+            raise ArgumentError(
+                f"lang must be 'en' or 'ja'; got '{self.lang}'{nearest_name(self.lang, LANGUAGES)}"
+            )
 
     def __call__(self, key: str, **fields: object) -> str:
         """Return a text with its fields filled in; an unknown key is a KeyError."""
@@ -340,6 +402,19 @@ class Words:
         """Return the name of a measure as it is written in papers; unknown ones stay as they are."""
         family, k = _family(name)
         return _NAMES[family].format(k=k) if family in _NAMES else name
+
+    def duration(self, seconds: float) -> str:
+        """Return a time span.
+
+        >>> [Words().duration(span) for span in (0.4, 75.2, 7380)]
+        ['0.4 s', '1 min 15 s', '2 h 3 min']
+        """
+        if seconds < 59.95:
+            return self("time.seconds", seconds=seconds)
+        minutes, rest = divmod(round(seconds), 60)
+        if minutes < 60:
+            return self("time.minutes", minutes=minutes, seconds=rest)
+        return self("time.hours", hours=minutes // 60, minutes=minutes % 60)
 
     def explain(self, name: str) -> str:
         """Return what a measure means, or an empty text for an unknown one."""

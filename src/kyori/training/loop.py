@@ -236,12 +236,12 @@ class _Run:
             self.config.schedule, progress.step, progress.steps_per_epoch, self.settings.epochs
         )
         set_rates(self.optimizer, factor)
-        total: Tensor | None = None
+        total = torch.zeros((), device=self.device)
         for position, (batch, raw, _) in enumerate(window):
             number = progress.step * self.settings.accumulate + position
             value = self._loss(batch, raw, number) / len(window)
             (value if self.scaler is None else self.scaler.scale(value)).backward()
-            total = value.detach() if total is None else total + value.detach()
+            total += value.detach()
             progress.items += len(batch.indices)
         self._move()
         progress.loss, progress.lr = total, self.optimizer.param_groups[0]["lr"]
@@ -335,7 +335,8 @@ class _Run:
             return None
         seed_everything(self.device, self.config.seed, -1 - epoch)
         self.embedder.eval()
-        measures = {name: float(value) for name, value in self.validate(self.embedder).items()}
+        with torch.no_grad():
+            measures = {name: float(value) for name, value in self.validate(self.embedder).items()}
         if self.settings.measure not in measures:
             raise ConfigError(
                 f"training.measure '{self.settings.measure}' is not among the validation measures"

@@ -1,0 +1,29 @@
+"""Runs: one training, measured, in one folder."""
+
+from .fitting import (
+    default_folder,
+    encode_part,
+    fit,
+    fit_split,
+    opening_options,
+    resolve_config,
+    split_source,
+    table_of,
+)
+from .folder import Run, finished_run, open_run, open_table, short_name
+
+__all__ = [
+    "Run",
+    "default_folder",
+    "encode_part",
+    "finished_run",
+    "fit",
+    "fit_split",
+    "open_run",
+    "open_table",
+    "opening_options",
+    "resolve_config",
+    "short_name",
+    "split_source",
+    "table_of",
+]
