@@ -28,7 +28,7 @@ def test_it_learns():
 def test_in_a_pipeline():
     X, y = load_digits(return_X_y=True)
     X, y = X[:400], y[:400]
-    model = make_pipeline(MetricLearner(loss="softmax", epochs=10), KNeighborsClassifier(3))
+    model = make_pipeline(MetricLearner(loss="softmax", epochs=40), KNeighborsClassifier(3))
     assert cross_val_score(model, X, y, cv=2).mean() > 0.85
 
 

@@ -128,7 +128,9 @@ class _MatmulEuclidean(torch.autograd.Function):
         if square.numel():
             floor = 2 * rounding * torch.maximum(a_square.max(), b_square.max())
             square.masked_fill_(square <= floor, 0.0)
-        D = (square if squared else square.sqrt_()).to(a.dtype)
+        D = square.to(a.dtype)
+        if not squared:
+            D.sqrt_()
         ctx.squared = squared
         ctx.save_for_backward(a, b, D)
         return D

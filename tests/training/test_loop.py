@@ -54,7 +54,7 @@ def weights(*modules):
 def assert_same_bits(first, second):
     assert first.keys() == second.keys()
     for name in first:
-        assert torch.equal(first[name], second[name]), name
+        assert torch.equal(first[name], second[name]), f"{name}: {(first[name] - second[name]).abs().max()}"
 
 
 def fit(source, config, **options):

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Source, Split, open_source
+from ..data import Source, Split
 from ..errors import ArgumentError, DataError, KyoriError
 from ..evaluation import evaluate
 from ..runs import (
     finished_run,
     fit_split,
-    opening_options,
+    open_data,
     resolve_config,
     short_name,
     split_source,
@@ -98,7 +98,7 @@ def compare(
     chosen = resolve(DEFAULT_METHODS if methods is None else methods)
     base = resolve_config(config, **options)
     configs = {m.name: _config_of(m, base, measure) for m in chosen if m.loss is not None}
-    source = open_source(data, labels=labels, **({} if isinstance(data, Source) else opening_options(base)))
+    source = open_data(data, base, labels=labels, progress=progress)
     split = split_source(source, base)
     if len(split.test) == 0:
         raise DataError(f"{source.name} leaves no test items; give a split with a test part.")

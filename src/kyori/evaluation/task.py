@@ -60,7 +60,7 @@ class Task:
         same = self.query_classes[rows, None] == self.gallery_classes
         excluded = self.excluded[rows]
         known = np.flatnonzero(excluded >= 0)
-        pass
+        same[known, excluded[known]] = False
         return same
 
     def degenerate(self) -> str | None:

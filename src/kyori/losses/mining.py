@@ -62,27 +62,26 @@ def hinge_counts(
     near = sorted_positives(D, positive)
     negatives = D.masked_fill(~negative, torch.inf)
     if mining == "hard" and margin > 0:
-        as_positive, as_negative = _count(near.distances, negatives, closed=True)
+        as_positive, passed = _count(near.distances, negatives, closed=True)
     else:
-        as_positive, as_negative = _count(near.distances + margin, negatives, closed=False)
+        as_positive, passed = _count(near.distances + margin, negatives, closed=False)
     if mining == "semihard":
-        too_near = _count(near.distances, negatives, closed=margin > 0)
-        as_positive, as_negative = as_positive - too_near[0], as_negative - too_near[1]
-    active = as_positive.sum(1)
-    G = as_negative.neg_().to(D.dtype)
-    return G.scatter_add_(1, near.columns, as_positive.to(D.dtype)), active
+        too_near, nearer = _count(near.distances, negatives, closed=margin > 0)
+        as_positive, G = as_positive - too_near, (passed - nearer).to(D.dtype)
+    else:
+        G = passed.to(D.dtype).sub_(near.distances.shape[1])
+    return G.scatter_add_(1, near.columns, as_positive.to(D.dtype)), as_positive.sum(1)
 
 
 def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor, Tensor]:
-    """Pairs with negative < threshold (≤ if `closed`): how many per threshold (b, P) and negative (b, m)."""
+    """How many negatives lie below each threshold (b, P) (or on it, if `closed`), and how many thresholds do
+    not lie above each negative (b, m)."""
     b, width = thresholds.shape
     bins = b * (width + 1)
-    small = bins < 2**31
-    # the first `passed` thresholds lie below the negative and are satisfied
-    passed = torch.searchsorted(thresholds, negatives, right=not closed, out_int32=small)
+    passed = torch.searchsorted(thresholds, negatives, right=not closed, out_int32=bins < 2**31)
     row = torch.arange(0, bins, width + 1, device=passed.device, dtype=passed.dtype)[:, None]
     histogram = torch.bincount((passed + row).view(-1), minlength=bins).view(b, width + 1)
-    return histogram.cumsum(1)[:, :width], width - passed
+    return histogram.cumsum(1)[:, :width], passed
 
 
 @torch.no_grad()

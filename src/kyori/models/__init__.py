@@ -5,4 +5,14 @@ from .embedder import Embedder
 from .heads import POOLINGS, GeM, Head
 from .memory import training_memory
 
-__all__ = ["BACKBONES", "CNN", "MLP", "POOLINGS", "Embedder", "GeM", "Head", "create_backbone", "training_memory"]
+__all__ = [
+    "BACKBONES",
+    "CNN",
+    "MLP",
+    "POOLINGS",
+    "Embedder",
+    "GeM",
+    "Head",
+    "create_backbone",
+    "training_memory",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,7 +28,7 @@ __all__ = [
     "encode_part",
     "fit",
     "fit_split",
-    "opening_options",
+    "open_data",
     "resolve_config",
     "split_source",
     "table_of",
@@ -117,11 +118,7 @@ def fit(
         )
     settings = resolve_config(config, recipe, **options)
     folder = Path(out) if out is not None else None
-    source = open_source(
-        data,
-        labels=labels,
-        **({} if isinstance(data, Source) else opening_options(settings)),
-    )
+    source = open_data(data, settings, labels=labels, progress=progress)
     return fit_split(
         split_source(source, settings),
         settings,
@@ -133,10 +130,34 @@ def fit(
     )
 
 
-def opening_options(config: RunConfig) -> dict[str, Any]:
-    """Return the options of :func:`kyori.open_source` that the configuration decides."""
-    data = config.data
-    return {"size": data.image_size, "channels": data.channels, "bad_items": data.bad_items}
+def open_data(data: Any, config: RunConfig, *, labels: Any = None, progress: bool = False) -> Source:
+    """Open ``data`` as the configuration says; a ``Source`` stays as it is.
+
+    With ``progress``, reading that takes longer than two seconds says on stderr how far it is.
+    """
+    if isinstance(data, Source):
+        return open_source(data, labels=labels)
+    wanted = config.data
+    return open_source(
+        data,
+        labels=labels,
+        size=wanted.image_size,
+        channels=wanted.channels,
+        bad_items=wanted.bad_items,
+        progress=_ReadingNote() if progress else None,
+    )
+
+
+class _ReadingNote:
+    """Says on stderr, every two seconds, how many pictures are read."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self._last > 2:
+            self._last = time.monotonic()
+            print(f"reading pictures: {done:,} of {total:,}", file=sys.stderr, flush=True)
 
 
 def fit_split(
@@ -253,7 +274,7 @@ def encode_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[Vect
     if part not in (*_PARTS, "auto"):
         raise ArgumentError(f"part must be one of {', '.join(_PARTS)} or auto; got '{part}'.")
     run = open_run(folder)
-    source = open_source(data, **({} if isinstance(data, Source) else opening_options(run.config)))
+    source = open_data(data, run.config)
     if part == "auto":
         part = "test" if _is_own_data(Path(folder), source, run.config) else "all"
     if part != "all":

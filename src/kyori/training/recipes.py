@@ -19,7 +19,10 @@ RECIPES: dict[str, RunConfig] = {
     # Keras' example "Siamese MLP" on MNIST, after Hadsell, Chopra & LeCun 2006: pairs, raw distances, margin 1.
     # Keras' RMSprop has rho 0.9 and epsilon 1e-7; PyTorch's own defaults differ.
     "siamese-mlp": RunConfig(
-        data={"scaling": "unit"},
+        data={
+            "scaling": "unit",
+            "fractions": (0.8, 0.0, 0.2),
+        },  # nothing is chosen, so all of train is trained on
         model={"backbone": "mlp", "embedding_size": None, "unit_norm": False},
         loss={"name": "contrastive", "convention": "keras", "margin": 1.0},
         batches={"kind": "pairs", "batch_size": 128},
