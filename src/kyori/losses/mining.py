@@ -7,11 +7,14 @@ the positives, a binary search of each negative among them, and a histogram: O(N
 with P positives each, where the triplets are N·P·N.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+_CELLS = 32  # cells for each threshold: 3 % of the values share one with a threshold
 
 __all__ = ["Picks", "Positives", "facenet", "hardest", "hinge_counts", "random_picks", "soft_sums"]
 
@@ -60,7 +63,7 @@ def hinge_counts(
     left out. `semihard`: D(a,p) < D(a,n) < D(a,p) + m, the difference of the two.
     """
     near = sorted_positives(D, positive)
-    negatives = D.masked_fill(~negative, torch.inf)
+    negatives = torch.where(negative, D, torch.inf)
     if mining == "hard" and margin > 0:
         as_positive, passed = _count(near.distances, negatives, closed=True)
     else:
@@ -78,10 +81,45 @@ def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor,
     not lie above each negative (b, m)."""
     b, width = thresholds.shape
     bins = b * (width + 1)
-    passed = torch.searchsorted(thresholds, negatives, right=not closed, out_int32=bins < 2**31)
+    passed = _passed(thresholds, negatives, right=not closed)
     row = torch.arange(0, bins, width + 1, device=passed.device, dtype=passed.dtype)[:, None]
     histogram = torch.bincount((passed + row).view(-1), minlength=bins).view(b, width + 1)
     return histogram.cumsum(1)[:, :width], passed
+
+
+def _passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
+    """`torch.searchsorted` of values (b, m) in sorted thresholds (b, P), on the CPU with a grid before the search.
+
+    Each row is cut into equal cells. Float subtraction and multiplication keep the order, so a value in a cell
+    without a threshold has passed exactly the thresholds of the cells before it; only the few others are searched.
+    """
+    exact = partial(torch.searchsorted, right=right, out_int32=True)
+    (b, width), m = thresholds.shape, values.shape[1]
+    cells = _CELLS * width
+    if values.device.type != "cpu" or not 0 < cells <= m:
+        return exact(thresholds, values)
+    low = torch.where(thresholds > -torch.inf, thresholds, torch.inf).amin(1, keepdim=True)
+    low = torch.where(low < torch.inf, low, 0.0)
+    scale = (cells - 1) / (thresholds[:, -1:] - low)
+    scale = torch.where((scale > 0) & (scale < torch.inf), scale, 1.0)
+    top = scale.new_tensor(cells)
+
+    def cell(x: Tensor) -> Tensor:
+        return (
+            torch.fmin((x - low).mul_(scale), top).clamp_(min=-1).add_(1).long()
+        )  # fmin: NaN gets a cell too
+
+    own = cell(thresholds)
+    held = torch.zeros(b, cells + 2, dtype=torch.int32).scatter_add_(1, own, torch.ones_like(own).int())
+    before = held.cumsum(1, dtype=torch.int32) - held
+    passed = torch.where(held > 0, -1, before).gather(1, cell(values))
+    rows, columns = (passed < 0).nonzero(as_tuple=True)
+    if len(rows) * 8 > values.numel():  # crowded thresholds: the grid tells too little
+        return exact(thresholds, values)
+    part = values.numel() // width  # no table larger than b × m
+    for i, j in zip(rows.split(part), columns.split(part), strict=True):
+        passed[i, j] = exact(thresholds[i], values[i, j][:, None])[:, 0]
+    return passed
 
 
 @torch.no_grad()
@@ -93,8 +131,8 @@ def facenet(D: Tensor, positive: Tensor, negative: Tensor) -> Picks:
     """
     near = sorted_positives(D, positive)
     b, width = near.distances.shape
-    negatives = D.masked_fill(~negative, torch.inf)
-    bucket = torch.searchsorted(near.distances, negatives, right=False)
+    negatives = torch.where(negative, D, torch.inf)
+    bucket = _passed(near.distances, negatives, right=False).long()
     smallest = D.new_full((b, width + 1), torch.inf).scatter_reduce_(1, bucket, negatives, "amin")
     anchors, columns = (negative & (negatives == smallest.gather(1, bucket))).nonzero(as_tuple=True)
     which = columns.new_full((b * (width + 1),), D.shape[1])

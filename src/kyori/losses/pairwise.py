@@ -199,9 +199,10 @@ class PairwiseLoss(nn.Module):
         terms = self.block(block)
         with torch.no_grad():
             kinds = block.positive, block.negative
-            usable = (kinds[0].any(1) & kinds[1].any(1)).sum() if self.per_anchor else None
-            counts = torch.stack([kind.sum() for kind in kinds])
-            distances = torch.stack([block.D.masked_fill(~kind, 0.0).sum() for kind in kinds])
+            of_anchor = [kind.sum(1, dtype=torch.int32) for kind in kinds]
+            usable = ((of_anchor[0] > 0) & (of_anchor[1] > 0)).sum() if self.per_anchor else None
+            counts = torch.stack([count.sum() for count in of_anchor])
+            distances = torch.stack([torch.where(kind, block.D, 0.0).sum() for kind in kinds])
             active = None
             if terms.active is not None and terms.candidates is not None:
                 active = torch.stack([terms.active.sum(), terms.candidates.sum()]).to(distances.dtype)
