@@ -80,7 +80,7 @@ class TrainingError(KyoriError, RuntimeError):
     """Training cannot go on."""
 
 
-class Interrupted(KyoriError):
+class Interrupted(KyoriError):  # noqa: N818 (it is no error: the user wanted it)
     """Work was stopped by the user after everything was saved; the message says how to go on."""
 
 

@@ -119,7 +119,21 @@ def test_a_folder_without_classes_is_one_line_and_exit_2(tmp_path, capsys):
         (["train"], "DATA is missing"),
         (["train", "digits", "--epochs", "0"], "epochs"),
         (["compare", "digits", "--methods", "arcfase"], "unknown method 'arcfase'"),
-        (["compare", "digits", "--measure", "map@q", "--epochs", "1", "--methods", "softmax", "--seeds", "1"], "map@"),
+        (
+            [
+                "compare",
+                "digits",
+                "--measure",
+                "map@q",
+                "--epochs",
+                "1",
+                "--methods",
+                "softmax",
+                "--seeds",
+                "1",
+            ],
+            "map@",
+        ),
         (["evaluate", "nowhere", "digits"], "not a run folder"),
         (["evaluate", "nowhere.parquet"], "nowhere.parquet"),
         (["embed", "nowhere", "digits"], "not a run folder"),
@@ -146,7 +160,9 @@ def test_print_config_is_yaml_that_train_takes(tmp_path, capsys):
 def test_overrides_stand_anywhere():
     declared = {"--out", "--loss"}
     expected = ["digits", "--out", "r", "--set", "margin=0.2", "--set", "batch_size=8"]
-    assert sorted(_as_set(["--margin", "0.2", "digits", "--batch-size=8", "--out", "r"], declared)) == sorted(expected)
+    assert sorted(_as_set(["--margin", "0.2", "digits", "--batch-size=8", "--out", "r"], declared)) == sorted(
+        expected
+    )
     assert _as_set(["--", "--margin"], declared) == ["--", "--margin"]
 
 
@@ -177,5 +193,7 @@ def test_doctor_says_what_is_there(capsys):
 
 
 def test_version_and_module_entry():
-    done = subprocess.run([sys.executable, "-m", "kyori", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "kyori", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("kyori ")

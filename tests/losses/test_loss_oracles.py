@@ -135,3 +135,40 @@ def test_psi_is_continuous_and_falls_from_1_to_1_minus_2m():
         assert psi[-1] == pytest.approx(oracle.psi(math.pi - 1e-9, m), abs=1e-5)
         assert (psi.diff() < 1e-9).all()
         assert psi.diff().abs().max() < 2 * m * math.pi / 2000 + 1e-6
+
+
+@pytest.mark.parametrize("mining", ["all", "hard", "semihard", "facenet"])
+@pytest.mark.parametrize("step", [None, 0.25])
+def test_triplet_in_batches_of_many_small_classes(mining, step):
+    """Wide rows with few positives are where negatives are placed by a grid before they are searched."""
+    rng = torch.Generator().manual_seed(3)
+    x = torch.randn(110, 3, generator=rng)
+    if step:
+        x = (x / step).round() * step  # many equal distances, on thresholds too
+    labels = torch.cat([torch.arange(40).repeat_interleave(2), torch.arange(40, 50).repeat_interleave(3)])
+    x.requires_grad_()
+    loss = losses.TripletLoss(margin=0.5, mining=mining, normalize=False)
+    D = [[oracle.distance(a, b, "euclidean") for b in x.tolist()] for a in x.tolist()]
+    expected = oracle.triplet(D, labels.tolist(), 0.5, mining, loss.average)
+    value = loss(x, labels)
+    assert value.item() == pytest.approx(expected, rel=2e-5 if step is None else 2e-3)
+    value.backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_the_grid_places_exactly_as_a_search_does(right):
+    from kyori.losses.mining import _passed
+
+    rng = torch.Generator().manual_seed(4)
+    thresholds = torch.rand(7, 3, generator=rng).sort(1).values
+    thresholds[1] = thresholds[1, 0]  # all equal
+    thresholds[2, 0] = -torch.inf  # a shorter row
+    thresholds[3] = -torch.inf  # no positive
+    thresholds[4] = torch.tensor([0.5, 0.5 + 1e-7, 1e30])  # two in one cell, one far away
+    values = torch.rand(7, 200, generator=rng)
+    values[:, :3] = thresholds  # on the thresholds themselves
+    values[:, 3:6] = torch.tensor([torch.inf, -torch.inf, 0.5])
+    assert torch.equal(
+        _passed(thresholds, values, right=right), torch.searchsorted(thresholds, values, right=right).int()
+    )

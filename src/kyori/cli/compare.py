@@ -22,7 +22,9 @@ def compare(
     data: str = typer.Argument(
         ..., help="A folder of class folders, manifest, idx folder, .npz or 'digits'."
     ),
-    methods: str | None = typer.Option(None, help="Names with commas between. By default one of each family."),
+    methods: str | None = typer.Option(
+        None, help="Names with commas between. By default one of each family."
+    ),
     seeds: int = typer.Option(3, min=1, help="Trainings of each method."),
     measure: str = typer.Option("map@r", help="The measure that ranks."),
     out: Path | None = typer.Option(None, help="Folder to write. By default runs/compare-DATA."),

@@ -99,9 +99,11 @@ def _print(report: dict[str, Any]) -> None:
         state = f"ok  {name} {version}" if version else f'--  {name}: {purpose}; pip install "kyori[{extra}]"'
         print(f"  {state}")
     batch = report["batch"]
-    height, width, channels = batch["shape"]
+    shape = "×".join(str(side) for side in batch["shape"])
+    weights, activations, distances, total = (
+        f"{batch[f'{part}_bytes'] / 2**20:.1f}" for part in ("weights", "activations", "distances", "total")
+    )
     print(
-        f"\nA batch of {batch['batch_size']} pictures {height}×{width}×{channels} through {batch['backbone']} takes about "
-        f"{batch['total_bytes'] / 2**20:.0f} MiB: weights, gradients and Adam {batch['weights_bytes'] / 2**20:.1f}, "
-        f"activations {batch['activations_bytes'] / 2**20:.1f}, distances {batch['distances_bytes'] / 2**20:.1f}."
+        f"\nA batch of {batch['batch_size']} pictures {shape} through {batch['backbone']} takes about {total} MiB: "
+        f"weights, gradients and Adam {weights}, activations {activations}, distances {distances}."
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..data import Preprocess, Source, open_source
+from ..data import Batch, Loader, Preprocess, Source, open_source
 from ..data.images import convert, decode, to_array
 from ..errors import ArgumentError
 
@@ -53,8 +53,14 @@ def _channels(preprocess: Preprocess) -> Literal[1, 3]:
 def _from_source(source: Source, preprocess: Preprocess, batch_size: int) -> Iterator[np.ndarray]:
     if source.kind != preprocess.kind:
         raise ArgumentError(f"this model takes {preprocess.kind}s; got a source of {source.kind}s.")
-    for start in range(0, len(source), batch_size):
-        raw = source.load(np.arange(start, min(start + batch_size, len(source))))
+    rows = np.arange(len(source))
+    parts = (Batch(rows[start : start + batch_size]) for start in range(0, len(source), batch_size))
+    loaded = (
+        (source.load(part.indices) for part in parts)
+        if source.in_memory
+        else (raw.numpy() for _, raw, _ in Loader(source).batches(parts))  # threads decode some batches ahead
+    )
+    for raw in loaded:
         yield convert(raw, preprocess.size, preprocess.channels) if preprocess.kind == "image" else raw
 
 

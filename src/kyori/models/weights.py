@@ -80,10 +80,14 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise FileFormatError(f"{path} is damaged or no safetensors file: {error}") from error
     if "kyori" not in metadata:
         raise FileFormatError(f"{path} was not written by Kyori: its header has no facts and no checksum.")
-    header = json.loads(metadata["kyori"])
-    if checksum(tensors) != header["crc32"]:
+    try:
+        header = json.loads(metadata["kyori"])
+        expected, facts = header["crc32"], header["facts"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path} is damaged: its header cannot be read ({error!r}).") from error
+    if checksum(tensors) != expected:
         raise FileFormatError(
             f"{path} is damaged: its tensors have checksum {checksum(tensors)}, its header says "
-            f"{header['crc32']}. Copy it again from where it came."
+            f"{expected}. Copy it again from where it came."
         )
-    return tensors, header["facts"]
+    return tensors, facts

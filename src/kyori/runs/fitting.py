@@ -21,7 +21,7 @@ from ..results import Result, Results
 from ..training import ProgressBar, RunConfig, build, train
 from ..training import recipe as find_recipe
 from ..vectors import VectorTable
-from .folder import Run, is_own_split, open_run, prepare_folder, save_run, short_name
+from .folder import Run, check_folder, is_own_split, open_run, prepare_folder, save_run, short_name
 
 __all__ = [
     "default_folder",
@@ -118,6 +118,8 @@ def fit(
         )
     settings = resolve_config(config, recipe, **options)
     folder = Path(out) if out is not None else None
+    if folder is not None:
+        check_folder(folder, resume=resume)  # before minutes go into reading pictures
     source = open_data(data, settings, labels=labels, progress=progress)
     return fit_split(
         split_source(source, settings),
@@ -177,8 +179,8 @@ def fit_split(
     once, with the run's seed); the test items are measured once, at the end.
     """
     embedder, loss = build(config, split.train, backbone=backbone)
-    if folder is not None:
-        prepare_folder(folder, split, config, resume=resume, overwrite=overwrite)
+    if folder is not None and not resume:
+        prepare_folder(folder, split, config, overwrite=overwrite)
     start = time.perf_counter()
     history = train(
         embedder,

@@ -36,6 +36,7 @@ from ..vectors import VectorTable
 
 __all__ = [
     "Run",
+    "check_folder",
     "finished_run",
     "is_own_split",
     "open_run",
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 CONFIG, DATA, METRICS = "config.yaml", "data.json", "metrics.jsonl"
+MODEL = ("model.safetensors", "model.json")
 RESULTS, VECTORS, REPORT = "results.json", "vectors.parquet", "report.html"
 
 
@@ -103,23 +105,28 @@ def short_name(data: str) -> str:
     return re.sub(r"[^\w.-]+", "-", stem).strip("-") or "data"
 
 
-def prepare_folder(folder: Path, split: Split, config: RunConfig, *, resume: bool, overwrite: bool) -> None:
-    """Write what must be known to go on or to evaluate later, before the first step is taken."""
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Refuse to write over a run, or to go on with one that is not there."""
     started = (folder / CONFIG).exists()
     if resume and not started:
         raise ArgumentError(
             f"{folder} holds no run to go on with; leave --resume (resume=True) out to start one."
         )
-    if started and not resume and not overwrite:
+    if started and not resume:
         raise ArgumentError(
             f"{folder} already holds a run; go on with --resume (resume=True), or choose another folder with --out."
         )
-    if resume:
-        return
+
+
+def prepare_folder(folder: Path, split: Split, config: RunConfig, *, overwrite: bool) -> None:
+    """Write what must be known to go on or to evaluate later, before the first step is taken."""
+    if not overwrite:
+        check_folder(folder, resume=False)
+    started = (folder / CONFIG).exists()
     folder.mkdir(parents=True, exist_ok=True)
     if started:  # an unfinished or outdated run of ours: nothing of it may be mistaken for this one's
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        for name in (CONFIG, DATA, METRICS, RESULTS, VECTORS, REPORT):
+        for name in (CONFIG, DATA, *MODEL, METRICS, RESULTS, VECTORS, REPORT):
             (folder / name).unlink(missing_ok=True)
     facts = {"name": split.train.name, "parts": _parts(split), "skipped": split.train.skipped}
     text = json.dumps(facts, indent=2, ensure_ascii=False)

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from torch import Tensor
 
+from ..errors import TrainingError
 from ..files import write_atomic
 from ..optional import require
 
@@ -92,7 +93,8 @@ class MetricsFile(Callback):
             self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        assert self._file is not None  # on_start came first
+        if self._file is None:
+            raise TrainingError("MetricsFile was told of a step before on_start.")
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
 
