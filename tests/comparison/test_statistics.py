@@ -112,3 +112,27 @@ def test_same_seed_same_interval():
     values = np.random.default_rng(6).random((2, 50))
     assert estimate(values, seed=1) == estimate(values, seed=1)
     assert estimate(values, seed=1) != estimate(values, seed=2)
+
+
+def test_classes_as_units_give_the_same_mean_and_a_wider_interval():
+    rng = np.random.default_rng(7)
+    groups = np.repeat(np.arange(12), 50)
+    values = (rng.normal(0.5, 0.2, 12)[groups] + rng.normal(0, 0.05, 600))[None]
+    queries, classes = estimate(values), estimate(values, groups=groups)
+    assert classes.value == pytest.approx(queries.value)
+    assert classes.high - classes.low > 3 * (queries.high - queries.low)
+    means = values.reshape(12, 50).mean(axis=1)
+    half = 1.96 * means.std(ddof=1) / np.sqrt(12)
+    assert classes.high - classes.low == pytest.approx(2 * half, rel=0.2)
+
+
+def test_a_gain_on_one_class_only_is_no_gain_on_classes():
+    groups = np.repeat(np.arange(10), 30)
+    gains = np.where(groups == 3, 0.5, 0.0)[None] + np.random.default_rng(8).normal(0, 0.01, (1, 300))
+    assert difference(gains).p_value < 0.05
+    assert difference(gains, groups=groups).p_value > 0.05
+
+
+def test_unequal_classes_weigh_by_their_queries():
+    groups = np.array([0, 0, 0, 1])
+    assert estimate(np.array([[1.0, 1.0, 1.0, 0.0]]), groups=groups).value == 0.75

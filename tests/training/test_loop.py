@@ -186,9 +186,9 @@ class TestResume:
         assert again.epochs == whole.epochs
 
     def test_more_epochs(self, source, tmp_path):
-        longer = RunConfig.from_options(**{**TINY, "epochs": 3})
+        longer = RunConfig.from_options(**{**TINY, "epochs": 3}, schedule="constant")
         _, expected = fit(source, longer)
-        fit(source, RunConfig.from_options(**TINY), folder=tmp_path)
+        fit(source, RunConfig.from_options(**TINY, schedule="constant"), folder=tmp_path)
         _, got = fit(source, longer, folder=tmp_path, resume=True)
         assert_same_bits(expected, got)
 
@@ -322,7 +322,9 @@ class TestCtrlC:
 
             torch.set_num_threads(1)
             source = open_source("digits").take(range(400))
-            config = RunConfig.from_options(epochs=int(sys.argv[2]), batch_size=32, keep="last")
+            config = RunConfig.from_options(
+                epochs=int(sys.argv[2]), batch_size=32, keep="last", schedule="constant"
+            )
             embedder, loss = build(config, source)
             try:
                 train(embedder, loss, source, config, folder=Path(sys.argv[1]), resume=True, callbacks=[Say()])
@@ -341,7 +343,7 @@ class TestCtrlC:
         assert steps >= 3
         source = open_source("digits").take(range(400))
         epochs = steps // 13 + 1  # 400 items in batches of 32 are 13 steps
-        config = RunConfig.from_options(epochs=epochs, batch_size=32, keep="last")
+        config = RunConfig.from_options(epochs=epochs, batch_size=32, keep="last", schedule="constant")
         _, got = fit(source, config, folder=tmp_path, resume=True)
         assert_same_bits(fit(source, config)[1], got)
 

@@ -1,9 +1,9 @@
 """Comparison: which method suits the data, by how much, and how surely."""
 
-from .board import Board, Cell, Comparison, Row
+from .board import Board, Cell
 from .experiment import QUICKSTART, compare, default_folder
 from .methods import DEFAULT_METHODS, METHODS, Method
-from .statistics import Estimate
+from .statistics import Comparison, Estimate, Row
 
 __all__ = [
     "DEFAULT_METHODS",

@@ -7,19 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import ArgumentError, nearest_name
 from ..files import write_atomic
 from ..report import Trial
-from .statistics import Estimate, difference, estimate, holm, unpaired_estimate
+from .methods import BASELINES
+from .statistics import Comparison, Estimate, Row, difference, estimate, holm, unpaired_estimate
+from .verdict import leaderboard, recommend
 
-__all__ = ["BASELINES", "Board", "Cell", "Comparison", "Row"]
-
-#: Rows that are shown but never recommended: they learn nothing.
-BASELINES = ("raw",)
+__all__ = ["Board", "Cell"]
 
 
 @dataclass(frozen=True)
@@ -34,55 +33,6 @@ class Cell(Trial):
 
 
 @dataclass(frozen=True)
-class Row:
-    """One method, averaged over its seeds.
-
-    Attributes:
-        method: Name of the method.
-        measures: Mean over seeds with its 95 % interval, by measure.
-        per_seed: The value of each seed, by measure.
-        seconds: Mean training time in seconds.
-        parameters: Trained parameters of the embedder.
-    """
-
-    method: str
-    measures: Mapping[str, Estimate]
-    per_seed: Mapping[str, Sequence[float]]
-    seconds: float
-    parameters: int
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How sure it is that ``better`` beats ``worse`` on the board's measure.
-
-    Attributes:
-        better: The method with the higher mean.
-        worse: The other one.
-        difference: Mean difference (positive).
-        low: Lower end of its 95 % interval over seeds and queries.
-        high: Upper end.
-        p_value: Sign-flip permutation test over queries, corrected by Holm for the number of comparisons.
-        seeds_won: Seeds in which ``better`` had the higher value.
-        seeds: Seeds compared.
-    """
-
-    better: str
-    worse: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    seeds_won: int
-    seeds: int
-
-    @property
-    def decided(self) -> bool:
-        """Whether the data tell the two methods apart: interval above zero and p < 0.05."""
-        return self.low > 0 and self.p_value < 0.05
-
-
-@dataclass(frozen=True)
 class Board:
     """All cells of a comparison.
 
@@ -92,6 +42,7 @@ class Board:
         cells: One for each method and seed.
         budget: What every method was given: epochs, items seen, backbone, batch size, …
         command: The command that makes this board again.
+        unit: What the intervals resample: ``"query"``, or ``"class"`` where the claim is about unseen classes.
     """
 
     data: str
@@ -99,6 +50,7 @@ class Board:
     cells: tuple[Cell, ...]
     budget: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
+    unit: Literal["query", "class"] = "query"
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -150,12 +102,15 @@ class Board:
             parameters=cells[0].parameters,
         )
 
-    @staticmethod
-    def _estimate(cells: Sequence[Cell], name: str) -> Estimate:
+    @property
+    def _groups(self) -> np.ndarray | None:
+        return self.cells[0].table.labels if self.unit == "class" else None
+
+    def _estimate(self, cells: Sequence[Cell], name: str) -> Estimate:
         results = [c.results[name] for c in cells]
         per_query = [r.per_query for r in results if r.per_query is not None]
         if len(per_query) == len(results):
-            return estimate(np.stack(per_query))
+            return estimate(np.stack(per_query), groups=self._groups)
         return unpaired_estimate([(r.value, r.low, r.high) for r in results])
 
     @property
@@ -184,7 +139,10 @@ class Board:
         gains = values[:, 0] - values[:, 1]
         queries = [(x.results[self.measure].per_query, y.results[self.measure].per_query) for x, y in pairs]
         per_query = [x - y for x, y in queries if x is not None and y is not None]
-        found = difference(np.stack(per_query) if len(per_query) == len(pairs) else gains[:, None])
+        if len(per_query) == len(pairs):
+            found = difference(np.stack(per_query), groups=self._groups)
+        else:
+            found = difference(gains[:, None])
         sign = 1.0 if found.value >= 0 else -1.0  # only a baseline can be above the winner
         low, high = sorted((sign * found.low, sign * found.high))
         return Comparison(
@@ -200,15 +158,14 @@ class Board:
 
     def recommendation(self, lang: str = "en") -> str:
         """Return the advice in words, in ``"en"`` or ``"ja"``, with how sure it is."""
-        from .verdict import recommend
-
-        return recommend(self, lang)
+        return recommend(self.rows(), self.comparisons(), self.measure, self.winner, lang)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return (and write, if ``path`` is given) rows, comparisons and budget as JSON."""
         document = {
             "data": self.data,
             "measure": self.measure,
+            "unit": self.unit,
             "budget": dict(self.budget),
             "command": self.command,
             "recommendation": self.recommendation(),
@@ -236,9 +193,7 @@ class Board:
         return text
 
     def __str__(self) -> str:
-        from .verdict import leaderboard
-
-        return leaderboard(self)
+        return leaderboard(self.rows(), self.measure)
 
 
 def _finite(values: Any) -> list[float | None]:

@@ -23,6 +23,7 @@ from ..runs import (
     resolve_config,
     short_name,
     split_source,
+    unit_of,
 )
 from ..training import RunConfig
 from ..vectors import VectorTable
@@ -119,6 +120,7 @@ def compare(
         measure=measure,
         cells=tuple(cells),
         budget=_budget(split, base),
+        unit=unit_of(base),
         command=_command(source.name, [m.name for m in chosen], seeds, measure, options),
     )
     if folder is not None:
@@ -146,7 +148,8 @@ def _config_of(method: Method, base: RunConfig, measure: str) -> RunConfig:
 
 def _raw_cell(name: str, test: Source, config: RunConfig) -> Cell:
     table = raw_table(test)
-    return Cell(name, config.seed, evaluate(table, seed=config.seed), table)
+    results = evaluate(table, seed=config.seed, unit=unit_of(config))
+    return Cell(name, config.seed, results, table)
 
 
 def _train_cell(name: str, seed: int, split: Split, config: RunConfig, folder: Path | None) -> Cell:

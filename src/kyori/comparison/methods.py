@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ArgumentError, nearest_name
 
-__all__ = ["DEFAULT_METHODS", "METHODS", "Method", "resolve"]
+__all__ = ["BASELINES", "DEFAULT_METHODS", "METHODS", "Method", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("raw", None),
         Method("softmax", "softmax"),
-        Method("contrastive", "contrastive"),
+        # On the sphere: raw distances start far above the margin, and on hard data they shrink before they part.
+        Method("contrastive", "contrastive", {"normalize": True}),
         Method("triplet", "triplet", {"mining": "semihard"}),
         Method("triplet-semihard", "triplet", {"mining": "semihard"}),
         Method("triplet-all", "triplet", {"mining": "all"}),
@@ -46,6 +47,9 @@ METHODS: dict[str, Method] = {
         Method("arcface", "arcface"),
     )
 }
+
+#: Methods that learn nothing: shown on a board, never recommended.
+BASELINES = ("raw",)
 
 DEFAULT_METHODS = (
     "raw",

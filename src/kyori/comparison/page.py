@@ -13,7 +13,6 @@ from ..report import figures
 from ..report.page import Details, Facts, Heading, Markup, Prose, Section, Table, render, tag, write_page
 from ..report.sections import (
     Method,
-    Trial,
     curves,
     machine,
     maps,
@@ -25,7 +24,9 @@ from ..report.sections import (
 )
 from ..report.showcase import Items, pairs, queries
 from ..report.words import Words
-from .board import BASELINES, Board, Cell, Comparison, Row
+from .board import Board
+from .methods import BASELINES
+from .statistics import Comparison, Row
 
 __all__ = ["write_report"]
 
@@ -89,15 +90,8 @@ def _methods(board: Board) -> list[Method]:
     paints = iter(figures.PALETTE * (1 + len(board.methods) // len(figures.PALETTE)))
     for row in board.rows():
         paint = figures.NEUTRAL if row.method in BASELINES else next(paints)
-        trials = [_trial(cell) for cell in board.of(row.method)]
-        methods.append(Method(row.method, trials, paint, best=row.method == board.winner))
+        methods.append(Method(row.method, board.of(row.method), paint, best=row.method == board.winner))
     return methods
-
-
-def _trial(cell: Cell) -> Trial:
-    return Trial(
-        cell.method, cell.seed, cell.results, cell.table, cell.history, cell.seconds, cell.parameters
-    )
 
 
 def _raw_first(methods: Sequence[Method]) -> list[Method]:

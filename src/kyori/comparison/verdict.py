@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from ..errors import ArgumentError, nearest_name
 from ..report import Words
-
-if TYPE_CHECKING:
-    from .board import Board, Comparison
+from .methods import BASELINES
+from .statistics import Comparison, Row
 
 __all__ = ["leaderboard", "recommend"]
 
@@ -44,35 +43,43 @@ _SENTENCES = {
 }
 
 
-def recommend(board: Board, lang: str = "en") -> str:
+def recommend(
+    rows: Sequence[Row], comparisons: Sequence[Comparison], measure: str, winner: str, lang: str = "en"
+) -> str:
     """Say which method to use and how sure that is.
 
     The winner has the highest mean. A method counts as beaten when the 95 % interval of the paired difference lies
     above zero and the corrected p-value is below 0.05; every other one is named as "cannot be told apart".
+
+    Args:
+        rows: All methods, the best first.
+        comparisons: The winner against each other method.
+        measure: The measure that ranks.
+        winner: The method to recommend.
+        lang: ``"en"`` or ``"ja"``.
     """
     if lang not in _SENTENCES:
         raise ArgumentError(f"lang must be 'en' or 'ja'; got '{lang}'{nearest_name(lang, _SENTENCES)}")
-    from .board import BASELINES
-
     words = _SENTENCES[lang]
-    winner = next(row for row in board.rows() if row.method == board.winner)
-    best = winner.measures[board.measure]
-    found = board.comparisons()
-    rivals = [c for c in found if c.better == board.winner and c.worse not in BASELINES]
-    baselines = [c for c in found if c.better in BASELINES or c.worse in BASELINES]
+    best = next(row for row in rows if row.method == winner).measures[measure]
+    rivals = [c for c in comparisons if not _meets_baseline(c)]
     fields = {
-        "winner": board.winner,
-        "measure": Words(lang).measure(board.measure),
+        "winner": winner,
+        "measure": Words(lang).measure(measure),
         "value": 100 * best.value,
         "low": 100 * best.low,
         "high": 100 * best.high,
     }
     sentences = [words["use" if rivals else "only"].format(**fields)]
     sentences += _against_rivals(rivals, words)
-    sentences += _against_baselines(baselines, words)
-    if max(len(board.of(method)) for method in board.methods) == 1:
+    sentences += _against_baselines([c for c in comparisons if _meets_baseline(c)], words)
+    if max(len(row.per_seed[measure]) for row in rows) == 1:
         sentences.append(words["one_seed"])
     return ("" if lang == "ja" else " ").join(sentences)
+
+
+def _meets_baseline(comparison: Comparison) -> bool:
+    return comparison.better in BASELINES or comparison.worse in BASELINES
 
 
 def _against_rivals(rivals: list[Comparison], words: dict[str, str]) -> list[str]:
@@ -98,14 +105,14 @@ def _against_rivals(rivals: list[Comparison], words: dict[str, str]) -> list[str
     return sentences
 
 
-def _against_baselines(baselines: list[Comparison], words: dict[str, str]) -> list[str]:
+def _against_baselines(comparisons: list[Comparison], words: dict[str, str]) -> list[str]:
     sentences = []
-    for c in baselines:
-        if c.decided and c.better != c.worse and c.worse not in ("raw",):
+    for c in comparisons:
+        ahead = c.better in BASELINES
+        if ahead and c.decided:
             sentences.append(words["raw_wins"].format(worse=c.better, difference=100 * c.difference))
         elif not c.decided:
-            name = c.worse if c.worse == "raw" else c.better
-            sentences.append(words["raw_tied"].format(names=name))
+            sentences.append(words["raw_tied"].format(names=c.better if ahead else c.worse))
     return sentences
 
 
@@ -115,16 +122,14 @@ def _listed(names: list[str], words: dict[str, str]) -> str:
     return words["comma"].join(names[:-1]) + words["and"] + names[-1]
 
 
-def leaderboard(board: Board, measures: tuple[str, ...] = ()) -> str:
-    """Return the board as a text table: one line a method, values in percent with their intervals."""
-    rows = board.rows()
-    shown = [m for m in (board.measure, *measures) if m in rows[0].measures]
-    shown = list(dict.fromkeys(shown))
-    header = ["method", *shown, "seconds", "parameters"]
+def leaderboard(rows: Sequence[Row], measure: str) -> str:
+    """Return a text table: one line a method, the measure in percent with its interval, time and size."""
+    header = ["method", measure, "seconds", "parameters"]
     lines = [header]
     for row in rows:
-        cells = [_percent(row.measures[m].value, row.measures[m].low, row.measures[m].high) for m in shown]
-        lines.append([row.method, *cells, f"{row.seconds:.1f}", f"{row.parameters:,}"])
+        found = row.measures[measure]
+        interval = f"{100 * found.value:.1f} ({100 * found.low:.1f}–{100 * found.high:.1f})"
+        lines.append([row.method, interval, f"{row.seconds:.1f}", f"{row.parameters:,}"])
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     return "\n".join(
         "  ".join(
@@ -133,7 +138,3 @@ def leaderboard(board: Board, measures: tuple[str, ...] = ()) -> str:
         )
         for line in lines
     )
-
-
-def _percent(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})"

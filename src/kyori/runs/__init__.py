@@ -9,6 +9,7 @@ from .fitting import (
     resolve_config,
     split_source,
     table_of,
+    unit_of,
 )
 from .folder import Run, finished_run, open_run, open_table, short_name
 
@@ -26,4 +27,5 @@ __all__ = [
     "short_name",
     "split_source",
     "table_of",
+    "unit_of",
 ]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -32,6 +32,7 @@ __all__ = [
     "resolve_config",
     "split_source",
     "table_of",
+    "unit_of",
 ]
 
 _PARTS = ("train", "validation", "test", "all")
@@ -132,6 +133,11 @@ def fit(
     )
 
 
+def unit_of(config: RunConfig) -> Literal["query", "class"]:
+    """Return what intervals resample: whole classes where the split asks about unseen ones, else single queries."""
+    return "class" if config.data.split.startswith("class-disjoint") else "query"
+
+
 def open_data(data: Any, config: RunConfig, *, labels: Any = None, progress: bool = False) -> Source:
     """Open ``data`` as the configuration says; a ``Source`` stays as it is.
 
@@ -219,7 +225,7 @@ def _validation(source: Source, config: RunConfig) -> Callable[[Embedder], Mappi
 def _measure(
     embedder: Embedder, split: Split, table: VectorTable, config: RunConfig, seconds: float
 ) -> Results:
-    results = evaluate(table, seed=config.seed)
+    results = evaluate(table, seed=config.seed, unit=unit_of(config))
     pairs: list[Result] = []
     if config.batches.kind == "pairs":
         parts = {"train": table_of(embedder, split.train), "test": table}

@@ -67,9 +67,11 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """What is read and how it is split."""
 
-    split: Literal["auto", "given", "random", "class-disjoint", "kfold", "none"] = Field(
-        default="auto",
-        description="auto: given if the data bring one, else random; none: train on everything",
+    split: Literal["auto", "given", "random", "class-disjoint", "kfold", "class-disjoint-kfold", "none"] = (
+        Field(
+            default="auto",
+            description="auto: given if the data bring one, else random; none: train on everything",
+        )
     )
     split_seed: NonNegativeInt = Field(
         default=0, description="apart from seed, so that runs share their test items"
@@ -79,7 +81,7 @@ class DataConfig(_Section):
     )
     folds: Annotated[int, _number, Field(ge=2)] = 5
     fold: NonNegativeInt | None = Field(
-        default=None, description="which fold is the test set, with split kfold"
+        default=None, description="which fold is the test set, with a k-fold split"
     )
     image_size: Count | tuple[Count, Count] | None = Field(
         default=None, description="pixels, or height and width; null: as they are"
@@ -221,7 +223,7 @@ class OptimizerConfig(_Section):
 class ScheduleConfig(_Section):
     """How the learning rates move over the run, as a factor on each of them."""
 
-    name: Literal["constant", "cosine", "step", "onecycle"] = "constant"
+    name: Literal["constant", "cosine", "step", "onecycle"] = "cosine"
     warmup_steps: NonNegativeInt = Field(default=0, description="steps of linear rise from 0 at the start")
     lr_floor: Share = Field(default=0.0, description="the last factor of cosine")
     decay_epochs: tuple[Count, ...] = Field(

@@ -27,6 +27,7 @@ RECIPES: dict[str, RunConfig] = {
         loss={"name": "contrastive", "convention": "keras", "margin": 1.0},
         batches={"kind": "pairs", "batch_size": 128},
         optimizer={"name": "rmsprop", "lr": 1e-3, "smoothing": 0.9, "eps": 1e-7},
+        schedule={"name": "constant"},
         training={"epochs": 20, "keep": "last"},
     ),
     # Ranjan, Castillo & Chellappa 2017: the features themselves on a sphere of radius 16, then a plain softmax.
@@ -56,7 +57,7 @@ RECIPES: dict[str, RunConfig] = {
     ),
     "contrastive-cnn": RunConfig(
         model=_CNN,
-        loss={"name": "contrastive"},
+        loss={"name": "contrastive", "normalize": True},
         schedule=_GENTLE,
         training=_SHORT,
     ),
