@@ -30,7 +30,9 @@ def test_both_readmes_say_the_same():
     commands = [
         [line.partition("  #")[0].replace(" --lang ja", "").rstrip() for line in block.splitlines()]
         for text in texts
-        for block in ["\n".join(re.findall(r"^```(?:bash|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))]
+        for block in [
+            "\n".join(re.findall(r"^```(?:bash|python)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+        ]
     ]
     assert commands[0] == commands[1]
     assert sum("-m pytest" in line for line in commands[0]) == 1

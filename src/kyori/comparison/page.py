@@ -112,7 +112,10 @@ def _facts(board: Board, words: Words) -> list[tuple[object, object]]:
         (words("fact.seeds"), max(len(board.of(method)) for method in board.methods)),
     ]
     facts += [
-        (words.or_else(f"budget.{key}", key), words.or_else(f"value.{value}", value))
+        (
+            words.or_else(f"budget.{key}", key),
+            f"{value:,}" if isinstance(value, int) else words.or_else(f"value.{value}", value),
+        )
         for key, value in board.budget.items()
     ]
     total = sum(cell.seconds for cell in board.cells)

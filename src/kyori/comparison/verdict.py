@@ -70,10 +70,11 @@ def recommend(
         "low": 100 * best.low,
         "high": 100 * best.high,
     }
+    one_seed = max(len(row.per_seed[measure]) for row in rows) == 1
     sentences = [words["use" if rivals else "only"].format(**fields)]
-    sentences += _against_rivals(rivals, words)
+    sentences += _against_rivals(rivals, words, sure=not one_seed)
     sentences += _against_baselines([c for c in comparisons if _meets_baseline(c)], words)
-    if max(len(row.per_seed[measure]) for row in rows) == 1:
+    if one_seed:
         sentences.append(words["one_seed"])
     return ("" if lang == "ja" else " ").join(sentences)
 
@@ -82,7 +83,7 @@ def _meets_baseline(comparison: Comparison) -> bool:
     return comparison.better in BASELINES or comparison.worse in BASELINES
 
 
-def _against_rivals(rivals: list[Comparison], words: dict[str, str]) -> list[str]:
+def _against_rivals(rivals: list[Comparison], words: dict[str, str], *, sure: bool) -> list[str]:
     beaten = [c for c in rivals if c.decided]
     tied = [c.worse for c in rivals if not c.decided]
     sentences = []
@@ -100,7 +101,7 @@ def _against_rivals(rivals: list[Comparison], words: dict[str, str]) -> list[str
         )
     if tied:
         sentences.append(words["tied"].format(names=_listed(tied, words)))
-    elif beaten:
+    elif beaten and sure:
         sentences.append(words["sure"])
     return sentences
 
