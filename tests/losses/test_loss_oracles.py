@@ -157,7 +157,8 @@ def test_triplet_in_batches_of_many_small_classes(mining, step):
 
 
 @pytest.mark.parametrize("right", [False, True])
-def test_the_grid_places_exactly_as_a_search_does(right):
+@pytest.mark.parametrize("m", [40, 200])  # compared one by one, placed by a grid
+def test_thresholds_are_counted_exactly_as_by_a_search(right, m):
     from kyori.losses.mining import _passed
 
     rng = torch.Generator().manual_seed(4)
@@ -166,7 +167,7 @@ def test_the_grid_places_exactly_as_a_search_does(right):
     thresholds[2, 0] = -torch.inf  # a shorter row
     thresholds[3] = -torch.inf  # no positive
     thresholds[4] = torch.tensor([0.5, 0.5 + 1e-7, 1e30])  # two in one cell, one far away
-    values = torch.rand(7, 200, generator=rng)
+    values = torch.rand(7, m, generator=rng)
     values[:, :3] = thresholds  # on the thresholds themselves
     values[:, 3:6] = torch.tensor([torch.inf, -torch.inf, 0.5])
     assert torch.equal(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _CELLS = 32  # cells for each threshold: 3 % of the values share one with a threshold
+_FEW = 64  # thresholds up to which comparing with each is faster than searching
 
 __all__ = ["Picks", "Positives", "facenet", "hardest", "hinge_counts", "random_picks", "soft_sums"]
 
@@ -88,16 +89,37 @@ def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor,
 
 
 def _passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
-    """`torch.searchsorted` of values (b, m) in sorted thresholds (b, P), on the CPU with a grid before the search.
+    """`torch.searchsorted` of values (b, m) in sorted thresholds (b, P), without most of its branches on the CPU.
 
-    Each row is cut into equal cells. Float subtraction and multiplication keep the order, so a value in a cell
-    without a threshold has passed exactly the thresholds of the cells before it; only the few others are searched.
+    A branch that goes either way costs more there than several comparisons in a row: few thresholds are compared with
+    all values, one after the other, and wide rows are placed by a grid.
+    """
+    width, m = thresholds.shape[1], values.shape[1]
+    if values.device.type == "cpu" and 0 < _CELLS * width <= m:
+        return _placed_by_grid(thresholds, values, right=right)
+    if values.device.type == "cpu" and 0 < width <= _FEW:
+        return _compared(thresholds, values, right=right)
+    return torch.searchsorted(thresholds, values, right=right, out_int32=True)
+
+
+def _compared(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
+    passed = torch.zeros_like(values, dtype=torch.uint8)
+    below = torch.empty_like(values, dtype=torch.bool)
+    for threshold in thresholds.T[..., None]:
+        torch.ge(values, threshold, out=below) if right else torch.gt(values, threshold, out=below)
+        passed += below.view(torch.uint8)
+    return passed.int()
+
+
+def _placed_by_grid(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
+    """Cut each row into equal cells and search only where a cell holds a threshold.
+
+    Float subtraction and multiplication keep the order, so a value in a cell without a threshold has passed exactly
+    the thresholds of the cells before it.
     """
     exact = partial(torch.searchsorted, right=right, out_int32=True)
-    (b, width), m = thresholds.shape, values.shape[1]
+    b, width = thresholds.shape
     cells = _CELLS * width
-    if values.device.type != "cpu" or not 0 < cells <= m:
-        return exact(thresholds, values)
     low = torch.where(thresholds > -torch.inf, thresholds, torch.inf).amin(1, keepdim=True)
     low = torch.where(low < torch.inf, low, 0.0)
     scale = (cells - 1) / (thresholds[:, -1:] - low)
