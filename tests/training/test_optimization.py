@@ -49,7 +49,7 @@ def test_schedules_are_those_of_pytorch(config, scheduler):
 
 
 def test_warmup_rises_to_the_full_rate():
-    config = ScheduleConfig(warmup_steps=3)
+    config = ScheduleConfig(name="constant", warmup_steps=3)
     assert [rate_factor(config, step, 2, 3) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
