@@ -78,7 +78,7 @@ def test_raw_input_never_wins_but_is_named_when_it_is_better():
 def test_one_seed_is_called_one_seed():
     single = board({"arcface": 0.7, "softmax": 0.4}, seeds=1).recommendation()
     assert "One seed only" in single
-    assert "within reach of chance" not in single
+    assert "more than chance explains" not in single
     assert "One seed only" not in board({"arcface": 0.7, "softmax": 0.4}).recommendation()
 
 

@@ -36,7 +36,7 @@ __all__ = ["QUICKSTART", "compare", "default_folder", "raw_table"]
 #: The settings of ``kyori quickstart``: small enough for two minutes on a laptop's CPU.
 QUICKSTART: dict[str, Any] = {
     "backbone": "cnn",
-    "epochs": 20,
+    "epochs": 40,
     "batch_size": 128,
     "per_class": 12,
     "fractions": (0.5, 0.1, 0.4),

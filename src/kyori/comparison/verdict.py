@@ -18,7 +18,7 @@ _SENTENCES = {
         "beats": "It beats {worse} by {difference:.1f} points ({low:.1f}–{high:.1f}), "
         "{seeds_won} of {seeds} seeds.",
         "tied": "It cannot be told apart from {names} with these data and seeds.",
-        "sure": "No other method comes within reach of chance.",
+        "sure": "Every other method is behind by more than chance explains.",
         "raw_wins": "But {worse} without any training is not worse: {difference:.1f} points ahead. "
         "Train longer, or with more data, before you use a learned distance.",
         "raw_tied": "That is not surely better than {names} without any training.",
