@@ -56,7 +56,7 @@ def test_spherical_says_whether_only_directions_count():
         (lambda: losses.TripletLoss(distance="l2"), "distance must be the name of a distance; got 'l2'"),
         (
             lambda: losses.ContrastiveLoss(convention="hadsel"),
-            "convention must be hadsell, keras or unsquared; got 'hadsel'",
+            "convention must be one of hadsell, keras, unsquared; got 'hadsel'; did you mean 'hadsell'",
         ),
         (
             lambda: losses.ContrastiveLoss(1, positive_margin=2),
@@ -120,10 +120,6 @@ def test_wrong_references_and_pairs():
         loss(x, labels, reference_labels=labels)
     with pytest.raises(ArgumentError, match="pass neither references nor ids with them"):
         loss(x, pairs, ids=labels)
-    with pytest.raises(
-        ArgumentError, match="TripletLoss needs labels: a pair has no positive and negative of one anchor"
-    ):
-        losses.TripletLoss()(x, pairs)
 
 
 @pytest.mark.parametrize(("labels", "got"), [([0, 3], "0 to 3"), ([-1, 2], "-1 to 2")])

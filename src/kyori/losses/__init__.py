@@ -1,6 +1,6 @@
 """Losses for any training loop: `loss(embeddings, labels)` on (n, d) floats and (n,) integers.
 
-Pair and triplet losses stand on one engine (`kyori.losses.pairwise`), classification losses on another
+Pair, triplet and ranking losses stand on one engine (`kyori.losses.pairwise`), classification losses on another
 (`kyori.losses.softmax`). `LOSSES` is the table of names, `create` builds by name.
 """
 
@@ -8,7 +8,7 @@ import inspect
 from typing import Any
 
 from ..errors import ArgumentError, nearest_name
-from ..relations import Pairs
+from ..relations import Pairs, Relevance, Triplets
 from .heads import (
     ArcFaceLoss,
     CosFaceLoss,
@@ -18,8 +18,9 @@ from .heads import (
     SoftmaxLoss,
     SphereFaceLoss,
 )
+from .loss import Loss
 from .pair import ContrastiveLoss
-from .pairwise import Block, PairwiseLoss, Terms
+from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .softmax import Logits, SoftmaxFamilyLoss
 from .triplet import TripletLoss
 
@@ -32,19 +33,25 @@ __all__ = [
     "CosineLoss",
     "L2SoftmaxLoss",
     "Logits",
+    "Loss",
     "NormFaceLoss",
     "Pairs",
     "PairwiseLoss",
+    "Relevance",
+    "Rows",
+    "Seen",
     "SoftmaxFamilyLoss",
     "SoftmaxLoss",
     "SphereFaceLoss",
     "Terms",
     "TripletLoss",
+    "Triplets",
     "create",
     "options",
+    "seen",
 ]
 
-LOSSES: dict[str, type[PairwiseLoss] | type[SoftmaxFamilyLoss]] = {
+LOSSES: dict[str, type[Loss]] = {
     loss.name: loss
     for loss in (
         ContrastiveLoss,
@@ -71,7 +78,7 @@ def options(name: str) -> dict[str, Any]:
 
 def create(
     name: str, *, num_classes: int | None = None, embedding_size: int | None = None, **settings: Any
-) -> PairwiseLoss | SoftmaxFamilyLoss:
+) -> Loss:
     """Build a loss by name.
 
     Args:
@@ -94,17 +101,17 @@ def create(
                 f"{option!r} is no option of {name}{nearest_name(option, known)} "
                 f"(options: {', '.join(known)})"
             )
-    if not issubclass(loss, SoftmaxFamilyLoss):
+    if not loss.needs_classes:
         return loss(**settings)
     if num_classes is None or embedding_size is None:
         raise ArgumentError(
             f"{name} has a vector for each class and needs num_classes and embedding_size; "
             f"got num_classes={num_classes}, embedding_size={embedding_size}."
         )
-    return loss(num_classes, embedding_size, **settings)
+    return loss(num_classes, embedding_size, **settings)  # type: ignore[call-arg]
 
 
-def _find(name: str) -> type[PairwiseLoss] | type[SoftmaxFamilyLoss]:
+def _find(name: str) -> type[Loss]:
     if name not in LOSSES:
         raise ArgumentError(f"loss must be the name of a loss; got {name!r}{nearest_name(name, LOSSES)}")
     return LOSSES[name]

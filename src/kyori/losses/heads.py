@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..distances import normalize
 from ..errors import ArgumentError, TrainingWarning
+from .loss import Reduction, check_positive
 from .softmax import Logits, SoftmaxFamilyLoss
 
 __all__ = [
@@ -42,6 +43,10 @@ class SoftmaxLoss(SoftmaxFamilyLoss):
     """
 
     name: ClassVar[str] = "softmax"
+    formula: ClassVar[str] = "cross-entropy of Wx + b"
+    paper: ClassVar[str] = (
+        "Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990"
+    )
 
     def __init__(
         self, num_classes: int, embedding_size: int, *, bias: bool = True, chunk_classes: int | None = None
@@ -79,6 +84,10 @@ class L2SoftmaxLoss(SoftmaxFamilyLoss):
     """
 
     name: ClassVar[str] = "l2softmax"
+    formula: ClassVar[str] = "cross-entropy of W(α x/‖x‖) + b"
+    paper: ClassVar[str] = (
+        "Ranjan, Castillo & Chellappa, L2-constrained softmax loss for discriminative face verification, 2017"
+    )
 
     def __init__(
         self,
@@ -91,7 +100,7 @@ class L2SoftmaxLoss(SoftmaxFamilyLoss):
         chunk_classes: int | None = None,
     ):
         super().__init__(num_classes, embedding_size, bias=bias, chunk_classes=chunk_classes)
-        _check_positive(alpha, "alpha")
+        check_positive(alpha, "alpha")
         bound = lower_bound(num_classes)
         if alpha < bound:
             warnings.warn(
@@ -128,7 +137,7 @@ class CosineLoss(SoftmaxFamilyLoss):
         self, num_classes: int, embedding_size: int, *, scale: float, chunk_classes: int | None = None
     ):
         super().__init__(num_classes, embedding_size, chunk_classes=chunk_classes)
-        _check_positive(scale, "scale")
+        check_positive(scale, "scale")
         self.scale = scale
 
     def target(self, cosine: Tensor) -> Tensor:
@@ -168,6 +177,10 @@ class NormFaceLoss(CosineLoss):
     """
 
     name: ClassVar[str] = "normface"
+    formula: ClassVar[str] = "cross-entropy of s cos θ_j"
+    paper: ClassVar[str] = (
+        "Wang, Xiang, Cheng & Yuille, NormFace: L2 hypersphere embedding for face verification, ACM MM 2017"
+    )
 
     def __init__(
         self, num_classes: int, embedding_size: int, scale: float = 20.0, *, chunk_classes: int | None = None
@@ -195,6 +208,10 @@ class CosFaceLoss(CosineLoss):
     """
 
     name: ClassVar[str] = "cosface"
+    formula: ClassVar[str] = "cross-entropy with target s(cos θ_y − m), others s cos θ_j"
+    paper: ClassVar[str] = (
+        "Wang et al., CosFace: large margin cosine loss for deep face recognition, CVPR 2018"
+    )
 
     def __init__(
         self,
@@ -233,6 +250,10 @@ class ArcFaceLoss(CosineLoss):
     """
 
     name: ClassVar[str] = "arcface"
+    formula: ClassVar[str] = "cross-entropy with target s cos(θ_y + m), others s cos θ_j"
+    paper: ClassVar[str] = (
+        "Deng, Guo, Xue & Zafeiriou, ArcFace: additive angular margin loss for deep face recognition, CVPR 2019"
+    )
 
     def __init__(
         self,
@@ -287,6 +308,10 @@ class SphereFaceLoss(SoftmaxFamilyLoss):
     """
 
     name: ClassVar[str] = "sphereface"
+    formula: ClassVar[str] = "cross-entropy with target ‖x‖(λ cos θ_y + ψ(θ_y))/(1 + λ), others ‖x‖ cos θ_j"
+    paper: ClassVar[str] = (
+        "Liu et al., SphereFace: deep hypersphere embedding for face recognition, CVPR 2017"
+    )
 
     def __init__(
         self,
@@ -301,7 +326,7 @@ class SphereFaceLoss(SoftmaxFamilyLoss):
         if margin < 1:
             raise ArgumentError(f"margin must be at least 1, a factor on the angle; got {margin}.")
         if scale is not None:
-            _check_positive(scale, "scale")
+            check_positive(scale, "scale")
         self.margin = margin
         self.scale = scale
         self.step: Tensor
@@ -312,8 +337,8 @@ class SphereFaceLoss(SoftmaxFamilyLoss):
         """λ of the coming step, a scalar."""
         return (1000.0 / (1.0 + 0.12 * self.step)).clamp(min=5.0)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        loss = super().forward(embeddings, labels)
+    def forward(self, embeddings: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+        loss = super().forward(embeddings, labels, reduction=reduction)
         if self.training:
             self.step += 1
         return loss
@@ -348,8 +373,3 @@ def lower_bound(num_classes: int, probability: float = 0.9) -> float:
     if num_classes <= 2:
         return 0.0
     return math.log(probability * (num_classes - 2) / (1.0 - probability))
-
-
-def _check_positive(value: float, name: str) -> None:
-    if not value > 0:
-        raise ArgumentError(f"{name} must be above 0; got {value}.")

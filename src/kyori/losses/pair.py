@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..distances import Distance
-from ..errors import ArgumentError, nearest_name
+from ..errors import ArgumentError
+from .loss import check_choice
 from .pairwise import PairwiseLoss, Terms
 
 __all__ = ["ContrastiveLoss"]
@@ -47,6 +48,11 @@ class ContrastiveLoss(PairwiseLoss):
     """
 
     name: ClassVar[str] = "contrastive"
+    formula: ClassVar[str] = "mean over pairs of ½·y·[D − m₊]₊² + ½·(1−y)·[m − D]₊²"
+    paper: ClassVar[str] = (
+        "Hadsell, Chopra & LeCun, Dimensionality reduction by learning an invariant mapping, CVPR 2006"
+    )
+    cost: ClassVar[str] = "n m"
 
     def __init__(
         self,
@@ -59,9 +65,7 @@ class ContrastiveLoss(PairwiseLoss):
         block_rows: int | None = None,
     ):
         super().__init__(distance=distance, normalize=normalize, block_rows=block_rows)
-        if convention not in ("hadsell", "keras", "unsquared"):
-            known = nearest_name(convention, ["hadsell", "keras", "unsquared"])
-            raise ArgumentError(f"convention must be hadsell, keras or unsquared; got {convention!r}{known}")
+        check_choice(convention, "convention", Convention)
         if positive_margin > margin:
             raise ArgumentError(
                 "positive_margin must not exceed margin; "

@@ -1,9 +1,9 @@
-"""The engine of all pair and triplet losses: one distance matrix, many small formulas.
+"""The engine of all pair, triplet and ranking losses: one distance matrix, many small formulas.
 
 A loss is a function of rows, `row(D, positive, negative) -> Terms`. The engine owns everything else, once for
-all: distance and normalisation, relations and self-exclusion, references, explicit pairs, row blocks with
-recomputation, float32 arithmetic, the reduction, batches with nothing to learn from, and the statistics of
-the step.
+all: distance and normalisation, relations and self-exclusion, references, explicit pairs and triplets, row
+blocks with recomputation, float32 arithmetic, the reduction, batches with nothing to learn from, and the
+statistics of the step.
 
     class SpringLoss(PairwiseLoss):
         name = "spring"
@@ -12,18 +12,23 @@ the step.
             return Terms((positive * D.square()).sum(1, keepdim=True), positive.sum(1, keepdim=True))
 """
 
-import warnings
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..distances import Distance, check_distance, normalize, pairwise_distance, row_distance
-from ..errors import ArgumentError, DegenerateWarning
-from ..relations import Pairs, Relations
+from ..errors import ArgumentError
+from ..relations import Pairs, Relations, Supervision, Triplets, relate
+from .loss import Loss, Reduction, check_matrix, check_reduction, spread
 
-__all__ = ["Block", "PairwiseLoss", "Terms", "check_matrix", "spread"]
+__all__ = ["Block", "PairwiseLoss", "Rows", "Seen", "Terms", "ratio", "seen"]
+
+T = TypeVar("T")
 
 
 class Terms(NamedTuple):
@@ -39,19 +44,91 @@ class Terms(NamedTuple):
     candidates: Tensor | None = None
 
 
-class Block(NamedTuple):
-    """b anchors against m references: distances and masks (b, m), and the anchors' rows in the batch (b,)."""
+@dataclass(frozen=True)
+class Block:
+    """b anchors against m references.
+
+    Attributes:
+        D: (b, m) distances.
+        positive: (b, m) booleans.
+        negative: (b, m) booleans.
+        anchors: (b,) the anchors' rows in the batch.
+        x: (b, d) embeddings of the anchors, as the distance saw them.
+        y: (m, d) embeddings of the references.
+        labels: (b,) class numbers of the anchors, None where items have no single class.
+        relevance: (b, m) graded relevance, None where a positive is a positive.
+    """
 
     D: Tensor
     positive: Tensor
     negative: Tensor
     anchors: Tensor
+    x: Tensor
+    y: Tensor
+    labels: Tensor | None = None
+    relevance: Tensor | None = None
+
+    @cached_property
+    def positives(self) -> Tensor:
+        """(b,) number of positives of each anchor."""
+        return self.positive.sum(1, dtype=torch.int32)
+
+    @cached_property
+    def negatives(self) -> Tensor:
+        """(b,) number of negatives of each anchor."""
+        return self.negative.sum(1, dtype=torch.int32)
 
 
-class PairwiseLoss(nn.Module):
-    """Base of the pair and triplet losses: `loss(embeddings, labels)`.
+@dataclass(frozen=True)
+class Rows:
+    """A batch against its references, to be looked at block by block, as often as a loss needs.
 
-    A subclass writes `row` (or `block`, if its formula must know which anchors it sees) and its defaults.
+    Attributes:
+        x: (n, d) embeddings of the anchors.
+        y: (m, d) embeddings of the references; x itself where the batch is its own reference.
+        relations: Who is positive and negative to whom.
+        distance: A name from `kyori.distances`.
+        block_rows: Anchors in a block.
+    """
+
+    x: Tensor
+    y: Tensor
+    relations: Relations
+    distance: Distance
+    block_rows: int
+
+    def each(self, look: Callable[[Block], T]) -> list[T]:
+        """`look` at every block. Where there are several, their distances are recomputed in the backward pass."""
+        n = len(self.x)
+        if self.block_rows >= n:
+            return [look(self._block(self.x, self.y, slice(0, n)))]
+
+        def recomputed(x: Tensor, y: Tensor, rows: slice) -> T:
+            return look(self._block(x, y, rows))
+
+        return [
+            checkpoint(
+                recomputed, self.x, self.y, slice(start, start + self.block_rows),
+                use_reentrant=False, preserve_rng_state=False,
+            )
+            for start in range(0, n, self.block_rows)
+        ]  # fmt: skip
+
+    def _block(self, x: Tensor, y: Tensor, rows: slice) -> Block:
+        positive, negative = self.relations.rows(rows)
+        part = x[rows]
+        labels = None if self.relations.labels is None else self.relations.labels[rows]
+        anchors = torch.arange(len(x), device=x.device)[rows]
+        D = pairwise_distance(part, y, self.distance)
+        return Block(D, positive, negative, anchors, part, y, labels, self.relations.relevance(rows))
+
+
+class PairwiseLoss(Loss):
+    """Base of the pair, triplet and ranking losses: `loss(embeddings, labels)`.
+
+    A subclass writes its defaults and one of: `row`, the formula; `block`, if the formula must know more than
+    distances and masks; `look`, if it must look at the blocks more than once. `combine` says how the terms
+    become one number, if it is not the sum of means.
 
     Args:
         distance: A name from `kyori.distances`.
@@ -61,8 +138,6 @@ class PairwiseLoss(nn.Module):
             once.
     """
 
-    name: ClassVar[str]
-    needs_classes: ClassVar[bool] = False
     per_anchor: ClassVar[bool] = False
     """Whether a term needs a positive and a negative of the same anchor, as triplets do."""
 
@@ -75,21 +150,27 @@ class PairwiseLoss(nn.Module):
         self.normalize = normalize
         self.block_rows = block_rows
         self._sums: dict[str, Tensor] = {}
-        self._starved: Tensor | int = 0
-        self._warned = False
 
     @property
-    def spherical(self) -> bool:
+    def spherical(self) -> bool:  # type: ignore[override]
         """Whether the loss compares directions only, so that its embeddings are best L2-normalised."""
         return self.normalize or self.distance == "cosine"
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
         """The formula, from distances (b, m) and masks (b, m) of b anchors to `Terms`."""
-        raise NotImplementedError(f"{type(self).__name__} must define row or block")
+        raise NotImplementedError(f"{type(self).__name__} must define row, block or look")
 
     def block(self, block: Block) -> Terms:
-        """`row` for losses that also use which rows of the batch the anchors are."""
+        """`row` for losses that also use who the anchors are, their embeddings or graded relevance."""
         return self.row(block.D, block.positive, block.negative)
+
+    def look(self, rows: Rows) -> list["Seen"]:
+        """What is `seen` in all blocks; a loss that must look at the blocks more than once writes this."""
+        return rows.each(lambda block: seen(block, self.block(block)))
+
+    def combine(self, value: Tensor, weight: Tensor) -> Tensor:
+        """The loss from sums over all anchors, value (t,) and weight (t,)."""
+        return ratio(value, weight).sum()
 
     def begin(self, n: int, device: torch.device) -> None:
         """Called once a step before its blocks, which may be computed twice: draw random numbers here."""
@@ -97,23 +178,27 @@ class PairwiseLoss(nn.Module):
     def forward(
         self,
         embeddings: Tensor,
-        labels: Tensor | Pairs,
+        labels: Supervision | None = None,
         *,
         references: Tensor | None = None,
         reference_labels: Tensor | None = None,
         ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
+        reduction: Reduction = "mean",
     ) -> Tensor:
         """The loss of a batch.
 
         Args:
             embeddings: (n, d) floats; computed in float32 at least.
-            labels: (n,) integers, or `Pairs` of rows of `embeddings`.
+            labels: (n,) integers, (n, c) booleans for several labels an item, `Pairs` or `Triplets` of rows of
+                `embeddings`, graded `Relevance`, or None if reference i is the positive of item i.
             references: (m, d) floats that take the place of the batch as positives and negatives of each
-                anchor, e.g. a memory queue.
-            reference_labels: (m,) integers.
+                anchor, e.g. a memory queue or the other half of pairs.
+            reference_labels: (m,) integers, or (m, c) booleans.
             ids: (n,) item ids. An item is never its own positive; without ids every row is another item.
             reference_ids: (m,) item ids of the references.
+            reduction: "mean" is the loss as documented; "sum" leaves out the division by the weights; "none" gives
+                (n,), each anchor's own loss by its own weights, 0 where it has none (for `Pairs`, each pair's).
 
         Returns:
             Scalar with gradient; 0 with zero gradient, and a `DegenerateWarning` the first time, if the batch
@@ -123,25 +208,24 @@ class PairwiseLoss(nn.Module):
             ArgumentError: Shapes or types do not fit.
         """
         check_matrix(embeddings, "embeddings")
+        check_reduction(reduction)
         with torch.autocast(embeddings.device.type, enabled=False):
-            x = self._prepare(embeddings)
-            if isinstance(labels, Pairs):
-                if references is not None or ids is not None:
-                    raise ArgumentError(
-                        "Pairs name rows of embeddings; pass neither references nor ids with them."
-                    )
-                return self._reduce(x, x, self._pair_sums(x, labels))
-            if references is None:
-                if reference_labels is not None or reference_ids is not None:
-                    raise ArgumentError("reference_labels and reference_ids need references; got none.")
-                y, relations = x, Relations.of(labels, len(x), x.device, ids)
-            else:
+            x, y, m = self._prepare(embeddings), None, None
+            if references is not None:
                 check_matrix(references, "references", x.shape[1])
-                y = self._prepare(references)
-                relations = Relations.between(
-                    labels, len(x), reference_labels, len(y), x.device, ids, reference_ids
-                )
-            return self._reduce(x, y, self._block_sums(x, y, relations))
+                y, m = self._prepare(references), len(references)
+            relations = relate(
+                labels, len(x), x.device, ids,
+                m=m, reference_labels=reference_labels, reference_ids=reference_ids,
+            )  # fmt: skip
+            blocks = (
+                self.look_at_list(x, labels.to(x.device)) if isinstance(labels, Pairs | Triplets) else None
+            )
+            if blocks is None:
+                blocks = self._look_at_rows(x, x if y is None else y, relations)
+            self._record(x.detach(), blocks)
+            nothing = x.sum() * 0.0 + (0.0 if y is None else y.sum() * 0.0)
+            return self._reduce(blocks, x, reduction) + nothing
 
     @property
     def stats(self) -> dict[str, float]:
@@ -163,123 +247,99 @@ class PairwiseLoss(nn.Module):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         return normalize(x) if self.normalize else x
 
-    def _pair_sums(self, x: Tensor, pairs: Pairs) -> list["_Sums"]:
-        if self.per_anchor:
-            raise ArgumentError(
-                f"{type(self).__name__} needs labels: a pair has no positive and negative of one anchor. "
-                "Pass (n,) integer labels instead of Pairs, or use a pair loss such as ContrastiveLoss."
-            )
-        pairs.check(len(x))
-        pairs = pairs.to(x.device)
-        D = row_distance(x[pairs.first], x[pairs.second], self.distance)[:, None]
-        same = pairs.same[:, None]
-        return [self._sum(Block(D, same, ~same, pairs.first))] if len(pairs) else []
+    def look_at_list(self, x: Tensor, listed: Pairs | Triplets) -> list["Seen"] | None:
+        """What is seen in explicit pairs or triplets; None if they are to be looked at as masks.
 
-    def _block_sums(self, x: Tensor, y: Tensor, relations: Relations) -> list["_Sums"]:
-        n, m = len(x), len(y)
-        if not n or not m:
+        Losses of single pairs see the pairs one by one, never as a matrix.
+        """
+        if self.per_anchor or isinstance(listed, Triplets):
+            return None
+        pairs = listed
+        if not len(pairs):
+            return []
+        first, second = x[pairs.first], x[pairs.second]
+        same = pairs.same[:, None]
+        D = row_distance(first, second, self.distance)[:, None]
+        block = Block(D, same, ~same, pairs.first, first, second)
+        return [seen(block, self.block(block))]
+
+    def _look_at_rows(self, x: Tensor, y: Tensor, relations: Relations) -> list["Seen"]:
+        n = len(x)
+        if not n or not len(y):
             return []
         self.begin(n, x.device)
-        if self.block_rows is None or self.block_rows >= n:
-            return [self._slice_sum(x, y, relations, slice(0, n))]
-        return [
-            checkpoint(
-                self._slice_sum, x, y, relations, slice(start, start + self.block_rows),
-                use_reentrant=False, preserve_rng_state=False,
+        return self.look(Rows(x, y, relations, self.distance, self.block_rows or n))
+
+    def _reduce(self, blocks: list["Seen"], x: Tensor, reduction: Reduction) -> Tensor:
+        if reduction != "mean" and type(self).combine is not PairwiseLoss.combine:
+            raise ArgumentError(
+                f"reduction must be 'mean': {type(self).__name__} is no sum over items; got {reduction!r}."
             )
-            for start in range(0, n, self.block_rows)
-        ]  # fmt: skip
-
-    def _slice_sum(self, x: Tensor, y: Tensor, relations: Relations, rows: slice) -> "_Sums":
-        positive, negative = relations.rows(rows)
-        D = pairwise_distance(x[rows], y, self.distance)
-        return self._sum(Block(D, positive, negative, torch.arange(len(x), device=x.device)[rows]))
-
-    def _sum(self, block: Block) -> "_Sums":
-        terms = self.block(block)
-        with torch.no_grad():
-            kinds = block.positive, block.negative
-            of_anchor = [kind.sum(1, dtype=torch.int32) for kind in kinds]
-            usable = ((of_anchor[0] > 0) & (of_anchor[1] > 0)).sum() if self.per_anchor else None
-            counts = torch.stack([count.sum() for count in of_anchor])
-            distances = torch.stack([torch.where(kind, block.D, 0.0).sum() for kind in kinds])
-            active = None
-            if terms.active is not None and terms.candidates is not None:
-                active = torch.stack([terms.active.sum(), terms.candidates.sum()]).to(distances.dtype)
-        return _Sums(terms.value.sum(0), terms.weight.sum(0), counts, distances, usable, active)
-
-    def _reduce(self, x: Tensor, y: Tensor, blocks: list["_Sums"]) -> Tensor:
-        """Σvalue / Σweight per term, over all blocks; 0 with a zero gradient where there is no weight."""
-        nothing = x.sum() * 0.0 + y.sum() * 0.0
-        self._record(x.detach(), blocks)
         if not blocks:
-            return nothing
-        value = torch.stack([block.value for block in blocks]).sum(0)
-        weight = torch.stack([block.weight for block in blocks]).sum(0).to(value.dtype)
-        empty = weight == 0
-        return (value / weight.masked_fill(empty, 1.0)).masked_fill(empty, 0.0).sum() + nothing
+            return x.new_zeros(len(x) if reduction == "none" else ())
+        value = torch.cat([block.value for block in blocks])
+        weight = torch.cat([block.weight for block in blocks]).to(value.dtype)
+        if reduction == "none":
+            return ratio(value, weight).sum(1)
+        return value.sum() if reduction == "sum" else self.combine(value.sum(0), weight.sum(0))
 
     @torch.no_grad()
-    def _record(self, x: Tensor, blocks: list["_Sums"]) -> None:
+    def _record(self, x: Tensor, blocks: list["Seen"]) -> None:
         starved: Tensor | int = 1
         self._sums = {"spread": spread(x)}
         if blocks:
             counts = torch.stack([block.counts for block in blocks]).sum(0)
-            means = torch.stack([block.distances for block in blocks]).sum(0) / counts
+            distances = torch.stack([block.distances for block in blocks]).sum(0)
+            usable = torch.stack([block.usable for block in blocks]).sum(0)
+            means = distances / counts
             self._sums |= {"positive_distance": means[0], "negative_distance": means[1]}
-            usable = [block.usable for block in blocks if block.usable is not None]
-            starved = (torch.stack(usable).sum() if usable else counts.min()) == 0
+            starved = (usable if self.per_anchor else counts.min()) == 0
             active = [block.active for block in blocks if block.active is not None]
             if active:
                 hit, total = torch.stack(active).sum(0)
                 self._sums["active"] = hit / total.clamp(min=1)
-        self._starved = self._starved + starved
-        if x.device.type == "cpu":  # elsewhere the question would stall the device: stats asks it
-            self._warn_if_starved()
+        self._count_starved(starved, x.device.type == "cpu")
 
-    def _warn_if_starved(self) -> None:
-        if self._warned or not self._starved:
-            return
-        self._warned = True
+    def _starvation(self) -> str:
         missing = (
             "no anchor has both a positive and a negative"
             if self.per_anchor
             else "there is no positive pair or no negative pair"
         )
-        warnings.warn(
-            f"{type(self).__name__}: a batch has nothing to learn from: {missing}. Use batches with at least "
-            "2 items of each of at least 2 classes (a P×K sampler). Further cases are counted in "
-            "loss.stats['degenerate'].",
-            DegenerateWarning,
-            stacklevel=2,
-        )
+        return f"{missing}. Use batches with at least 2 items of each of at least 2 classes (a P×K sampler)."
 
 
-class _Sums(NamedTuple):
-    """One block, summed: `counts` and `distances` (2,) of positive and negative pairs, `usable` anchors."""
+class Seen(NamedTuple):
+    """One block: its terms (b, t), and sums for the statistics.
+
+    `counts` and `distances` (2,) of positive and negative pairs; `usable` () anchors that have both; `active`
+    (2,) active terms and candidates.
+    """
 
     value: Tensor
     weight: Tensor
     counts: Tensor
     distances: Tensor
-    usable: Tensor | None
+    usable: Tensor
     active: Tensor | None
 
 
-def spread(x: Tensor) -> Tensor:
-    """Root mean square distance of rows to their centre over their rms norm, 0 (collapsed) to 1."""
-    if not len(x):
-        return x.new_zeros(())
-    norm = x.square().sum(1).mean()
-    around = (x - x.mean(0)).square().sum(1).mean()
-    return (around / norm.clamp(min=torch.finfo(x.dtype).tiny)).sqrt()
+def seen(block: Block, terms: Terms) -> Seen:
+    """Terms of a block with what the statistics need of it."""
+    with torch.no_grad():
+        D = block.D.detach().flatten()
+        masks = block.positive, block.negative
+        positives, negatives = block.positives, block.negatives
+        counts = torch.stack([positives.sum(), negatives.sum()])
+        distances = torch.stack([D.dot(mask.flatten().to(D.dtype)) for mask in masks])
+        usable = ((positives > 0) & (negatives > 0)).sum()
+        active = None
+        if terms.active is not None and terms.candidates is not None:
+            active = torch.stack([terms.active.sum(), terms.candidates.sum()]).to(D.dtype)
+    return Seen(terms.value, terms.weight, counts, distances, usable, active)
 
 
-def check_matrix(x: Any, name: str, width: int | None = None) -> None:
-    if not isinstance(x, Tensor) or x.ndim != 2 or not x.is_floating_point():
-        got = f"{tuple(x.shape)} of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-        raise ArgumentError(f"{name} must be a float tensor of shape (n, d); got {got}.")
-    if width is not None and x.shape[1] != width:
-        raise ArgumentError(
-            f"{name} must have shape (m, {width}), as wide as embeddings; got {tuple(x.shape)}."
-        )
+def ratio(value: Tensor, weight: Tensor) -> Tensor:
+    """value / weight, 0 with a zero gradient where there is no weight."""
+    empty = weight == 0
+    return (value / weight.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)

@@ -6,7 +6,6 @@ its logarithm, and is recomputed in the backward pass: exact, in O(n × chunk) m
 is its target: one number per item.
 """
 
-import warnings
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..distances import normalize
-from ..errors import ArgumentError, DegenerateWarning
+from ..errors import ArgumentError
 from ..relations import integers
-from .pairwise import check_matrix, spread
+from .loss import Loss, Reduction, check_matrix, check_reduction, reduce, spread
 
 __all__ = ["Logits", "SoftmaxFamilyLoss"]
 
@@ -39,7 +38,7 @@ class Logits(NamedTuple):
     cosine: Tensor | None = None
 
 
-class SoftmaxFamilyLoss(nn.Module):
+class SoftmaxFamilyLoss(Loss):
     """Base of the losses with one learnable vector per class: `loss(embeddings, labels)`.
 
     A subclass writes `outputs`, the logits of a batch, and its defaults.
@@ -55,9 +54,8 @@ class SoftmaxFamilyLoss(nn.Module):
         bias: (c,) or None.
     """
 
-    name: ClassVar[str]
     needs_classes: ClassVar[bool] = True
-    spherical: ClassVar[bool] = True
+    cost: ClassVar[str] = "n c"
 
     def __init__(
         self, num_classes: int, embedding_size: int, *, bias: bool = False, chunk_classes: int | None = None
@@ -76,19 +74,19 @@ class SoftmaxFamilyLoss(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         nn.init.xavier_uniform_(self.weight)
         self._stats: dict[str, Tensor] = {}
-        self._degenerate = 0
         self._labels_seen = False
 
     def outputs(self, x: Tensor, labels: Tensor) -> Logits:
         """The logits of x (n, d) for labels (n,)."""
         raise NotImplementedError(f"{type(self).__name__} must define outputs")
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, embeddings: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
         """The mean loss of a batch.
 
         Args:
             embeddings: (n, d) floats; computed in float32 at least.
             labels: (n,) integers from 0 to c − 1.
+            reduction: "mean", "sum", or "none" for the (n,) losses of the items.
 
         Returns:
             Scalar with gradient; 0 with zero gradient, and a `DegenerateWarning` the first time, if n = 0.
@@ -98,14 +96,17 @@ class SoftmaxFamilyLoss(nn.Module):
                 on the CPU, in the first step elsewhere).
         """
         x, labels = self._check(embeddings, labels)
+        check_reduction(reduction)
         if not len(x):
-            return self._nothing(x)
+            self._count_starved(1, on_cpu=True)
+            nothing = x.sum() * 0.0 + self.weight.sum() * 0.0
+            return x.new_zeros(0) + nothing if reduction == "none" else nothing
         with torch.autocast(x.device.type, enabled=False):
             logits = self.outputs(x, labels)
             chunk = self.chunk_classes or max(1, _CHUNK_NUMBERS // len(x))
             others, best = _OtherClasses.apply(logits.features, logits.weight, logits.bias, labels, chunk)
             self._record(x, logits, best)
-            return nn.functional.softplus(others - logits.target).mean()
+            return reduce(nn.functional.softplus(others - logits.target), reduction)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits (n, c) of embeddings (n, d), without margin: what the classes score at prediction."""
@@ -125,7 +126,7 @@ class SoftmaxFamilyLoss(nn.Module):
         far.
         """
         return {name: float(value) for name, value in self._stats.items()} | {
-            "degenerate": float(self._degenerate)
+            "degenerate": float(self._starved)
         }
 
     def extra_repr(self) -> str:
@@ -147,17 +148,6 @@ class SoftmaxFamilyLoss(nn.Module):
                 )
         x = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
         return x, labels.to(x.device)
-
-    def _nothing(self, x: Tensor) -> Tensor:
-        self._degenerate += 1
-        if self._degenerate == 1:
-            warnings.warn(
-                f"{type(self).__name__}: a batch is empty and gives loss 0. Further cases are counted in "
-                "loss.stats['degenerate'].",
-                DegenerateWarning,
-                stacklevel=3,
-            )
-        return x.sum() * 0.0 + self.weight.sum() * 0.0
 
     @torch.no_grad()
     def _record(self, x: Tensor, logits: Logits, best_other: Tensor) -> None:

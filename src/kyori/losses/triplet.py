@@ -1,14 +1,16 @@
 """The triplet loss, over triplets chosen in six ways."""
 
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..distances import Distance
-from ..errors import ArgumentError, nearest_name
+from ..distances import Distance, row_distance
+from ..errors import ArgumentError
+from ..relations import Pairs, Triplets
 from . import mining as mine
-from .pairwise import Block, PairwiseLoss, Terms
+from .loss import check_choice
+from .pairwise import Block, PairwiseLoss, Seen, Terms, seen
 
 __all__ = ["TripletLoss"]
 
@@ -58,6 +60,9 @@ class TripletLoss(PairwiseLoss):
     """
 
     name: ClassVar[str] = "triplet"
+    formula: ClassVar[str] = "mean over triplets of [D(a,p) − D(a,n) + m]₊"
+    paper: ClassVar[str] = "Schroff, Kalenichenko & Philbin, FaceNet, CVPR 2015"
+    cost: ClassVar[str] = "n m log p"
     per_anchor: ClassVar[bool] = True
 
     def __init__(
@@ -74,9 +79,7 @@ class TripletLoss(PairwiseLoss):
         block_rows: int | None = None,
     ):
         super().__init__(distance=distance, normalize=normalize, block_rows=block_rows)
-        if mining not in get_args(Mining):
-            near = nearest_name(mining, get_args(Mining))
-            raise ArgumentError(f"mining must be one of {', '.join(get_args(Mining))}; got {mining!r}{near}")
+        check_choice(mining, "mining", Mining)
         if average not in (None, "active", "candidates"):
             raise ArgumentError(f"average must be 'active', 'candidates' or None; got {average!r}.")
         if margin < 0:
@@ -101,15 +104,29 @@ class TripletLoss(PairwiseLoss):
         if self.training:
             self.step += 1
 
+    def look_at_list(self, x: Tensor, listed: Pairs | Triplets) -> list[Seen] | None:
+        """Explicit triplets one by one, whatever the mining; pairs as masks."""
+        if isinstance(listed, Pairs):
+            return None
+        if not len(listed):
+            return []
+        anchors, positives, negatives = x[listed.anchors], x[listed.positives], x[listed.negatives]
+        columns = [row_distance(anchors, other, self.distance) for other in (positives, negatives)]
+        D = torch.stack(columns, 1)
+        first = torch.tensor([True, False], device=x.device).expand(len(D), 2)
+        block = Block(D, first, ~first, listed.anchors, anchors, positives)
+        zero = torch.zeros(len(D), 1, dtype=torch.long, device=x.device)
+        return [seen(block, self._picked(D, mine.Picks(zero, zero + 1, first[:, :1])))]
+
     def block(self, block: Block) -> Terms:
-        D, positive, negative, anchors = block
+        D, positive, negative = block.D, block.positive, block.negative
         if self.mining == "random":
-            return self._picked(D, mine.random_picks(positive, negative, self._chance[anchors]))
+            return self._picked(D, mine.random_picks(positive, negative, self._chance[block.anchors]))
         if self.mining == "facenet":
             return self._picked(D, mine.facenet(D, positive, negative))
         if self.mining == "batch_hard":
             return self._picked(D, mine.hardest(D, positive, negative))
-        every = positive.sum(1) * negative.sum(1)
+        every = block.positives.long() * block.negatives
         if self.soft:
             value, triplets = mine.soft_sums(D, positive, negative, self.margin, self.mining)
             return self._terms(value, triplets, every)
