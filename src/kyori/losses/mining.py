@@ -71,21 +71,21 @@ def hinge_counts(
         as_positive, passed = _count(near.distances + margin, negatives, closed=False)
     if mining == "semihard":
         too_near, nearer = _count(near.distances, negatives, closed=margin > 0)
-        as_positive, G = as_positive - too_near, (passed - nearer).to(D.dtype)
+        as_positive, G = as_positive - too_near, passed.sub_(nearer)
     else:
-        G = passed.to(D.dtype).sub_(near.distances.shape[1])
-    return G.scatter_add_(1, near.columns, as_positive.to(D.dtype)), as_positive.sum(1)
+        G = passed.sub_(near.distances.shape[1])
+    return G.scatter_add_(1, near.columns, as_positive), as_positive.sum(1)
 
 
 def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor, Tensor]:
     """How many negatives lie below each threshold (b, P) (or on it, if `closed`), and how many thresholds do
-    not lie above each negative (b, m)."""
+    not lie above each negative (b, m); whole numbers, in the type of the distances."""
     b, width = thresholds.shape
     bins = b * (width + 1)
     passed = _passed(thresholds, negatives, right=not closed)
     row = torch.arange(0, bins, width + 1, device=passed.device, dtype=passed.dtype)[:, None]
     histogram = torch.bincount((passed + row).view(-1), minlength=bins).view(b, width + 1)
-    return histogram.cumsum(1)[:, :width], passed
+    return histogram.cumsum(1)[:, :width].to(negatives.dtype), passed.to(negatives.dtype)
 
 
 def _passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
@@ -98,17 +98,16 @@ def _passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
     if values.device.type == "cpu" and 0 < _CELLS * width <= m:
         return _placed_by_grid(thresholds, values, right=right)
     if values.device.type == "cpu" and 0 < width <= _FEW:
-        return _compared(thresholds, values, right=right)
+        return _compared(thresholds, values, right=right).int()
     return torch.searchsorted(thresholds, values, right=right, out_int32=True)
 
 
 def _compared(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
-    passed = torch.zeros_like(values)
-    below = torch.empty_like(values)  # not booleans: PyTorch's CPU kernels write those five times slower
+    compare = torch.ge if right else torch.gt
+    passed, beyond = torch.zeros_like(values), torch.empty_like(values)
     for threshold in thresholds.T[..., None]:
-        torch.ge(values, threshold, out=below) if right else torch.gt(values, threshold, out=below)
-        passed += below
-    return passed.int()
+        passed += compare(values, threshold, out=beyond)  # as floats: booleans are written five times slower
+    return passed
 
 
 def _placed_by_grid(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
