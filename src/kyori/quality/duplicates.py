@@ -195,7 +195,11 @@ def find_duplicates(
         threshold = suggest_threshold(table, metric=metric, seed=seed)
         rule = f"{_SHARE} of the median distance to the nearest neighbour"
     check_radius(threshold, metric)
-    parts = np.unique(table.columns[split], return_inverse=True)[1] if split in table.columns else np.zeros(n, int)
+    parts = (
+        np.unique(table.columns[split], return_inverse=True)[1]
+        if split in table.columns
+        else np.zeros(n, int)
+    )
     vector = _codes(row.tobytes() for row in table.vectors + np.float32(0))  # adding 0 turns −0 into 0
     content = vector if contents is None else _checked_codes(contents, n)
     nearest, across, groups = _Nearest(n), _Nearest(n), Groups(n)

@@ -91,9 +91,13 @@ def pairs_within(
 def check_radius(radius: float, metric: str) -> None:
     """Raise `ArgumentError` where :func:`pairs_within` cannot search with these."""
     if metric not in _METRICS:
-        raise ArgumentError(f"metric must be one of {', '.join(_METRICS)}; got {metric!r}{nearest_name(metric, _METRICS)}")
+        raise ArgumentError(
+            f"metric must be one of {', '.join(_METRICS)}; got {metric!r}{nearest_name(metric, _METRICS)}"
+        )
     if not 0 <= radius < (1 if metric == "cosine" else np.inf):
-        bound = "at least 0 and below 1 for the cosine" if metric == "cosine" else "a finite number of at least 0"
+        bound = (
+            "at least 0 and below 1 for the cosine" if metric == "cosine" else "a finite number of at least 0"
+        )
         raise ArgumentError(f"threshold must be {bound}; got {radius}.")
 
 
@@ -173,7 +177,9 @@ def _shadow(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
 
     They are the projections on the first principal directions of a sample, and the length of the remainder.
     """
-    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _SAMPLE)).astype(np.int64)].astype(np.float64)
+    sample = vectors[np.linspace(0, len(vectors) - 1, min(len(vectors), _SAMPLE)).astype(np.int64)].astype(
+        np.float64
+    )
     centre = sample.mean(axis=0)
     directions = np.linalg.svd(sample - centre, full_matrices=False)[2][:_DIRECTIONS]
     coordinates = np.empty((len(vectors), len(directions) + 1), np.float32)

@@ -16,7 +16,9 @@ __all__ = ["check_table_path", "write_columns"]
 def check_table_path(path: str | os.PathLike[str]) -> None:
     """Raise `ArgumentError` where the name does not say which kind of table is meant."""
     if Path(path).suffix not in (".csv", ".parquet"):
-        raise ArgumentError(f"a table is written as .csv or .parquet; got {os.fspath(path)!r}. Name the file so.")
+        raise ArgumentError(
+            f"a table is written as .csv or .parquet; got {os.fspath(path)!r}. Name the file so."
+        )
 
 
 def write_columns(columns: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> None:
