@@ -32,6 +32,9 @@ def train(
     seed: int | None = typer.Option(None, help="Seed of everything random."),
     out: Path | None = typer.Option(None, help="Run folder to write. By default runs/DATA-LOSS."),
     config: Path | None = typer.Option(None, "-c", "--config", help="YAML file to start from."),
+    corrections: Path | None = typer.Option(
+        None, help="CSV that the page of kyori clean saved: labels to change, items to leave out."
+    ),
     resume: bool = typer.Option(False, "--resume", help="Go on where the run in --out stopped."),
     print_config: bool = typer.Option(False, "--print-config", help="Print the full configuration and stop."),
     lang: str = typer.Option("en", help="Language of the report: en or ja."),
@@ -53,12 +56,24 @@ def train(
     if data is None:
         note("error: DATA is missing: kyori train DATA [OPTIONS]; see kyori train --help")
         raise typer.Exit(2)
+    from ..data import Corrections
     from ..runs import default_folder, fit
 
+    decided = None if corrections is None else Corrections.load(corrections)
     folder = out or default_folder(data, recipe, config, **options)
     run = fit(
-        data, out=folder, config=config, recipe=recipe, resume=resume, progress=True, report=lang, **options
+        data,
+        out=folder,
+        config=config,
+        recipe=recipe,
+        resume=resume,
+        progress=True,
+        report=lang,
+        corrections=decided,
+        **options,
     )
+    if decided is not None:
+        note(f"corrections: {decided}")
     if as_json:
         print_json(run.summary())
         return

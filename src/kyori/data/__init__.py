@@ -12,6 +12,7 @@ for batch, raw, labels in loader.batches(batches.epoch(0)):
 """
 
 from .batches import Batch, PairBatches, PKBatches, ShuffleBatches, balanced_pairs
+from .corrections import Correction, Corrections
 from .loading import Loader
 from .opening import open_source
 from .sources import Source
@@ -21,6 +22,8 @@ from .transforms import Augment, Preprocess
 __all__ = [
     "Augment",
     "Batch",
+    "Correction",
+    "Corrections",
     "Loader",
     "PKBatches",
     "PairBatches",

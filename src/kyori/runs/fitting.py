@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from ..data import Source, Split, balanced_pairs, make_split, open_source
+from ..data import Corrections, Source, Split, balanced_pairs, make_split, open_source
 from ..errors import ArgumentError, ConfigError, DataError, KyoriError, nearest_name
 from ..evaluation import evaluate, evaluate_pairs
 from ..models import Embedder
@@ -35,6 +35,7 @@ __all__ = [
     "unit_of",
 ]
 
+CORRECTIONS = "corrections.csv"
 _PARTS = ("train", "validation", "test", "all")
 _VALIDATION_ITEMS = 2000
 
@@ -69,6 +70,20 @@ def split_source(source: Source, config: RunConfig) -> Split:
     )
 
 
+def corrected_split(source: Source, config: RunConfig, corrections: Corrections | None) -> Split:
+    """Split a source as the configuration says, with the corrections applied.
+
+    Items are split as they came and corrected then, so that runs with and without corrections share their test items.
+    Whole classes are corrected first: an item that goes to another class must go to that class's side.
+    """
+    if corrections is None:
+        return split_source(source, config)
+    corrected = corrections.apply(source)
+    if config.data.split.startswith("class-disjoint"):
+        return split_source(corrected, config)
+    return Split(*(corrected.take(np.isin(corrected.ids, part.ids)) for part in split_source(source, config)))
+
+
 def fit(
     data: Any,
     *,
@@ -80,6 +95,7 @@ def fit(
     progress: bool = False,
     report: str | None = "en",
     backbone: str | nn.Module | None = None,
+    corrections: Corrections | str | Path | None = None,
     **options: Any,
 ) -> Run:
     """Learn a distance from labelled data, measure it on held-out items, and keep all of it in one folder.
@@ -94,6 +110,8 @@ def fit(
         progress: Show a progress bar on stderr.
         report: Language of ``report.html``, ``"en"`` or ``"ja"``; None writes none.
         backbone: A name, or any module that maps ``(b, *input_shape)`` to ``(b, k)`` or ``(b, k, h, w)``.
+        corrections: Decisions about wrong labels, or the CSV file of them that the page of ``kyori clean`` saves: items
+            are relabelled or left out, and stay in the part of the split that they were in. Kept in ``out``.
         **options: Any key of the configuration by its own name: ``loss="arcface", epochs=5, margin=0.3, lr=1e-3``.
             A loss of your own goes with ``kyori.training.train``.
 
@@ -121,9 +139,14 @@ def fit(
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_folder(folder, resume=resume)  # before minutes go into reading pictures
+    decided = Corrections.load(corrections) if isinstance(corrections, str | Path) else corrections
     source = open_data(data, settings, labels=labels, progress=progress)
+    split = corrected_split(source, settings, decided)
+    if folder is not None and decided is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        decided.save(folder / CORRECTIONS)
     return fit_split(
-        split_source(source, settings),
+        split,
         settings,
         folder=folder,
         resume=resume,
@@ -274,7 +297,8 @@ def encode_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[Vect
         folder: A run folder.
         data: Whatever :func:`kyori.open_source` opens.
         part: ``"train"``, ``"validation"``, ``"test"`` as the run's configuration splits the data, ``"all"``, or
-            ``"auto"``: the test part if these are the data that the run was trained on, else all of them.
+            ``"auto"``: the test part if these are the data that the run was trained on, else all of them. Parts are
+            corrected as they were for the training, all of the data are taken as they are.
 
     Returns:
         The vectors, and the name of the part that was taken.
@@ -283,18 +307,31 @@ def encode_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[Vect
         raise ArgumentError(f"part must be one of {', '.join(_PARTS)} or auto; got '{part}'.")
     run = open_run(folder)
     source = open_data(data, run.config)
+    corrections = _corrections_of(Path(folder), source)
     if part == "auto":
-        part = "test" if _is_own_data(Path(folder), source, run.config) else "all"
+        part = "test" if _is_own_data(Path(folder), source, run.config, corrections) else "all"
     if part != "all":
-        source = getattr(split_source(source, run.config), part)
+        source = getattr(corrected_split(source, run.config, corrections), part)
     if len(source) == 0:
         raise DataError(f"{source.name}: the part '{part}' is empty; choose another with --part.")
     return table_of(run.embedder, source), part
 
 
-def _is_own_data(folder: Path, source: Source, config: RunConfig) -> bool:
+def _corrections_of(folder: Path, source: Source) -> Corrections | None:
+    """The corrections that the run was trained with, if they fit these data."""
+    if not (folder / CORRECTIONS).exists():
+        return None
+    corrections = Corrections.load(folder / CORRECTIONS)
     try:
-        split = split_source(source, config)
+        corrections.apply(source)
+    except DataError:  # other data
+        return None
+    return corrections
+
+
+def _is_own_data(folder: Path, source: Source, config: RunConfig, corrections: Corrections | None) -> bool:
+    try:
+        split = corrected_split(source, config, corrections)
     except KyoriError:  # other data may not even be splittable in the run's way
         return False
     return len(split.test) > 0 and is_own_split(folder, split)
