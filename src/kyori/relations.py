@@ -8,6 +8,7 @@ What is known of the items of a batch comes as one of these, in the place of `la
 | (n, c) booleans, the classes of each item | at least one class in common | none in common |
 | `Relevance`, (n, m) numbers | relevance above 0 | relevance 0 or below |
 | `Pairs` | pairs that belong together | pairs that do not |
+| `ScoredPairs` | pairs with a score above 0 | pairs with a score of 0 or below |
 | `Triplets` | anchor and positive | anchor and negative |
 | nothing, with references | the reference in the same row | all other references |
 
@@ -16,7 +17,7 @@ copy of the anchor in a memory queue is still the anchor. Labels and ids are com
 that uint8 labels do not overflow and ids above 2**24 do not collide.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,16 @@ from torch import Tensor
 
 from .errors import ArgumentError
 
-__all__ = ["Pairs", "Relations", "Relevance", "Supervision", "Triplets", "integers", "relate"]
+__all__ = [
+    "Pairs",
+    "Relations",
+    "Relevance",
+    "ScoredPairs",
+    "Supervision",
+    "Triplets",
+    "integers",
+    "relate",
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,43 @@ class Pairs:
         """Raise `ArgumentError` if a pair points outside a batch of `n` rows."""
         for name in ("first", "second"):
             _check_rows(getattr(self, name), name, n)
+
+
+@dataclass(frozen=True)
+class ScoredPairs(Pairs):
+    """Explicit pairs of rows of a batch, each with a score of likeness; elsewhere, `Pairs` with `same` = score > 0.
+
+    Args:
+        first: (p,) row numbers.
+        second: (p,) row numbers.
+        scores: (p,) finite numbers, larger is more alike.
+
+    Raises:
+        ArgumentError: The three differ in length, or a score is no finite number.
+
+    >>> ScoredPairs(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0.9, 0.0])).same
+    tensor([ True, False])
+    """
+
+    same: Tensor = field(init=False)
+    scores: Tensor
+
+    def __post_init__(self) -> None:
+        scores = torch.as_tensor(self.scores)
+        if scores.ndim != 1 or scores.is_complex():
+            raise ArgumentError(
+                f"scores must be numbers of shape (p,); got {tuple(scores.shape)} of {scores.dtype}."
+            )
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if scores.device.type == "cpu" and not scores.isfinite().all():
+            raise ArgumentError("scores must be finite; got NaN or infinity. Leave such pairs out.")
+        object.__setattr__(self, "scores", scores)
+        object.__setattr__(self, "same", scores > 0)
+        super().__post_init__()
+
+    def to(self, device: torch.device | str) -> "ScoredPairs":
+        """The same pairs on another device."""
+        return ScoredPairs(self.first.to(device), self.second.to(device), self.scores.to(device))
 
 
 @dataclass(frozen=True)
@@ -150,6 +197,15 @@ class Relations:
         """(n,) class numbers of the anchors, None where items have no single class."""
         return None
 
+    @property
+    def reference_labels(self) -> Tensor | None:
+        """(m,) class numbers of the references, None where items have no single class."""
+        return None
+
+    def among_references(self) -> "Relations":
+        """The relations of the references to each other; these themselves where the batch is its own reference."""
+        return self
+
     def rows(self, block: slice) -> tuple[Tensor, Tensor]:
         """Masks `positive` and `negative`, (b, m) booleans, of a block of anchors."""
         raise NotImplementedError
@@ -157,6 +213,10 @@ class Relations:
     def relevance(self, block: slice) -> Tensor | None:
         """How relevant each reference is to each anchor, (b, m), or None where a positive is a positive."""
         return None
+
+    def apart(self, anchors: Tensor, n: int) -> Tensor:
+        """(b, n) booleans: which of all n anchors are negatives of these b ones; all others where nothing is known."""
+        return anchors[:, None] != torch.arange(n, device=anchors.device)
 
 
 def relate(
@@ -255,6 +315,11 @@ class _SameItem(NamedTuple):
             integers(reference_ids, "reference_ids", m, "reference").to(device),
         )
 
+    def among_references(self, m: int, device: torch.device) -> "_SameItem":
+        """The same question among the m references."""
+        own = torch.arange(m, device=device) if self.reference_ids is None else self.reference_ids
+        return _SameItem(own, own)
+
     def apart(self, block: slice, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Take the anchors' own copies out of both masks, in place."""
         if self.ids is not None and self.reference_ids is not None:
@@ -274,9 +339,20 @@ class _LabelRelations(Relations):
     def labels(self) -> Tensor:
         return self.classes
 
+    @property
+    def reference_labels(self) -> Tensor:
+        return self.reference_classes
+
+    def among_references(self) -> Relations:
+        own = self.same_item.among_references(len(self.reference_classes), self.reference_classes.device)
+        return _LabelRelations(self.reference_classes, self.reference_classes, own)
+
     def rows(self, block: slice) -> tuple[Tensor, Tensor]:
         positive = self.classes[block, None] == self.reference_classes[None]
         return self.same_item.apart(block, positive, ~positive)
+
+    def apart(self, anchors: Tensor, n: int) -> Tensor:
+        return self.classes[anchors, None] != self.classes[None]
 
 
 @dataclass(frozen=True)
@@ -287,9 +363,16 @@ class _SetRelations(Relations):
     reference_sets: Tensor
     same_item: _SameItem
 
+    def among_references(self) -> Relations:
+        own = self.same_item.among_references(len(self.reference_sets), self.reference_sets.device)
+        return _SetRelations(self.reference_sets, self.reference_sets, own)
+
     def rows(self, block: slice) -> tuple[Tensor, Tensor]:
         positive = self.sets[block] @ self.reference_sets.T > 0.5
         return self.same_item.apart(block, positive, ~positive)
+
+    def apart(self, anchors: Tensor, n: int) -> Tensor:
+        return self.sets[anchors] @ self.sets.T < 0.5
 
     def relevance(self, block: slice) -> Tensor:
         common = self.sets[block] @ self.reference_sets.T
@@ -301,6 +384,15 @@ class _SetRelations(Relations):
 class _GradedRelations(Relations):
     scores: Tensor
     same_item: _SameItem
+    own: bool = True
+
+    def among_references(self) -> Relations:
+        if self.own:
+            return self
+        raise ArgumentError(
+            "this loss needs to know how the references are related to each other, and relevance says it of anchors "
+            "and references only; pass labels, or put the references into the batch."
+        )
 
     @classmethod
     def of(cls, relevance: Relevance, n: int, m: int | None, same_item: _SameItem) -> "_GradedRelations":
@@ -310,7 +402,7 @@ class _GradedRelations(Relations):
                 f"scores must have shape {expected}, one per embedding and reference; "
                 f"got {tuple(relevance.scores.shape)}."
             )
-        return cls(relevance.scores, same_item)
+        return cls(relevance.scores, same_item, m is None)
 
     def rows(self, block: slice) -> tuple[Tensor, Tensor]:
         positive = self.scores[block] > 0
@@ -328,6 +420,11 @@ class _AlignedRelations(Relations):
     m: int
     device: torch.device
     same_item: _SameItem
+
+    def among_references(self) -> Relations:
+        """Each reference is a class of its own."""
+        classes = torch.arange(self.m, device=self.device)
+        return _LabelRelations(classes, classes, self.same_item.among_references(self.m, self.device))
 
     @classmethod
     def of(

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..distances import Distance, check_distance, normalize, pairwise_distance, row_distance
 from ..errors import ArgumentError
-from ..relations import Pairs, Relations, Supervision, Triplets, relate
+from ..relations import Pairs, Relations, ScoredPairs, Supervision, Triplets, relate
 from .loss import Loss, Reduction, check_matrix, check_reduction, spread
 
 __all__ = ["Block", "PairwiseLoss", "Rows", "Seen", "Terms", "ratio", "seen"]
@@ -97,10 +97,15 @@ class Rows:
     distance: Distance
     block_rows: int
 
+    @property
+    def single(self) -> bool:
+        """Whether all anchors are in one block."""
+        return self.block_rows >= len(self.x)
+
     def each(self, look: Callable[[Block], T]) -> list[T]:
         """`look` at every block. Where there are several, their distances are recomputed in the backward pass."""
         n = len(self.x)
-        if self.block_rows >= n:
+        if self.single:
             return [look(self._block(self.x, self.y, slice(0, n)))]
 
         def recomputed(x: Tensor, y: Tensor, rows: slice) -> T:
@@ -140,6 +145,8 @@ class PairwiseLoss(Loss):
 
     per_anchor: ClassVar[bool] = False
     """Whether a term needs a positive and a negative of the same anchor, as triplets do."""
+    graded: ClassVar[bool] = False
+    """Whether terms follow graded relevance: a batch then has nothing to learn from if it has no candidate term."""
 
     def __init__(self, *, distance: Distance, normalize: bool, block_rows: int | None = None):
         super().__init__()
@@ -254,14 +261,18 @@ class PairwiseLoss(Loss):
         """
         if self.per_anchor or isinstance(listed, Triplets):
             return None
-        pairs = listed
-        if not len(pairs):
+        if not len(listed):
             return []
+        block = self.listed_block(x, listed)
+        return [seen(block, self.block(block))]
+
+    def listed_block(self, x: Tensor, pairs: Pairs) -> Block:
+        """Explicit pairs as a block of p anchors that have one reference each."""
         first, second = x[pairs.first], x[pairs.second]
         same = pairs.same[:, None]
         D = row_distance(first, second, self.distance)[:, None]
-        block = Block(D, same, ~same, pairs.first, first, second)
-        return [seen(block, self.block(block))]
+        relevance = pairs.scores[:, None] if isinstance(pairs, ScoredPairs) else None
+        return Block(D, same, ~same, pairs.first, first, second, relevance=relevance)
 
     def _look_at_rows(self, x: Tensor, y: Tensor, relations: Relations) -> list["Seen"]:
         n = len(x)
@@ -286,6 +297,7 @@ class PairwiseLoss(Loss):
     @torch.no_grad()
     def _record(self, x: Tensor, blocks: list["Seen"]) -> None:
         starved: Tensor | int = 1
+        total: Tensor | int = 0
         self._sums = {"spread": spread(x)}
         if blocks:
             counts = torch.stack([block.counts for block in blocks]).sum(0)
@@ -298,9 +310,13 @@ class PairwiseLoss(Loss):
             if active:
                 hit, total = torch.stack(active).sum(0)
                 self._sums["active"] = hit / total.clamp(min=1)
+            if self.graded:
+                starved = total == 0
         self._count_starved(starved, x.device.type == "cpu")
 
     def _starvation(self) -> str:
+        if self.graded:
+            return "no two items or pairs of it differ in relevance. Use batches with more than one relevance."
         missing = (
             "no anchor has both a positive and a negative"
             if self.per_anchor

@@ -1,0 +1,209 @@
+"""Losses of graded pairs: similarities shall follow scores.
+
+Scores come as `Relevance` (every reference to every anchor), as `ScoredPairs`, or as 1 and 0 from labels or `Pairs`.
+"""
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, softplus
+
+from ..distances import normalize
+from ..relations import Pairs, Triplets
+from .infonce import log_sum
+from .loss import check_positive
+from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
+
+__all__ = ["AnglELoss", "CoSENTLoss", "CosineMSELoss"]
+
+
+class CosineMSELoss(PairwiseLoss):
+    """Mean over pairs of (score − cos)².
+
+    Reimers & Gurevych, "Sentence-BERT", EMNLP 2019; `CosineSimilarityLoss` of sentence-transformers. Labels and `Pairs`
+    ask for the cosine 1 within a class and 0 between classes.
+
+    Args:
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    >>> from kyori.relations import ScoredPairs
+    >>> pairs = ScoredPairs(torch.tensor([0]), torch.tensor([1]), torch.tensor([0.5]))
+    >>> CosineMSELoss()(torch.eye(2), pairs).item()  # (.5 − 0)²
+    0.25
+    """
+
+    name: ClassVar[str] = "cosinemse"
+    formula: ClassVar[str] = "mean over pairs of (score − cos)²"
+    paper: ClassVar[str] = "Reimers & Gurevych, Sentence-BERT, EMNLP 2019"
+    cost: ClassVar[str] = "n m"
+    graded: ClassVar[bool] = True
+
+    def __init__(self, *, block_rows: int | None = None):
+        super().__init__(distance="cosine", normalize=False, block_rows=block_rows)
+
+    def block(self, block: Block) -> Terms:
+        score = block.positive.to(block.D.dtype) if block.relevance is None else block.relevance
+        pairs = block.positive | block.negative
+        error = (score - (1.0 - block.D)).square() * pairs
+        count = pairs.sum(1)
+        return Terms(error.sum(1, keepdim=True), count[:, None], (error > 0).sum(1), count)
+
+
+class CoSENTLoss(PairwiseLoss):
+    """CoSENT: of two pairs the one with the higher score shall be the more similar.
+
+    `log(1 + Σ e^{λ (s(k,l) − s(i,j))})`, the sum over all two pairs of which (i,j) has the higher score. Pairs are
+    gathered by their score: with P pairs and L different scores the cost is O(P log L), not that of P² comparisons.
+
+    Su, "CoSENT: a more efficient sentence vector scheme than Sentence-BERT", 2022.
+
+    Args:
+        scale: λ > 0.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    >>> from kyori.relations import ScoredPairs
+    >>> pairs = ScoredPairs(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0.9, 0.1]))
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> round(CoSENTLoss(scale=1.0)(x, pairs).item(), 4)  # log(1 + e^(0 − 1))
+    0.3133
+    """
+
+    name: ClassVar[str] = "cosent"
+    formula: ClassVar[str] = "log(1 + Σ_{score(i,j) > score(k,l)} e^{λ (s(k,l) − s(i,j))})"
+    paper: ClassVar[str] = "Su, CoSENT: a more efficient sentence vector scheme than Sentence-BERT, 2022"
+    cost: ClassVar[str] = "n m log(n m)"
+    graded: ClassVar[bool] = True
+
+    def __init__(self, scale: float = 20.0, *, block_rows: int | None = None):
+        super().__init__(distance="cosine", normalize=False, block_rows=block_rows)
+        check_positive(scale, "scale")
+        self.scale = scale
+
+    def similarity(self, block: Block) -> Tensor:
+        """(b, m) similarities, or (p, 1) of listed pairs."""
+        return 1.0 - block.D
+
+    def look(self, rows: Rows) -> list[Seen]:
+        scores = None
+        if rows.relations.relevance(slice(0, 0)) is not None:
+            starts = range(0, len(rows.x), rows.block_rows)
+            scores = torch.cat([_scores(rows, slice(s, s + rows.block_rows)) for s in starts]).unique()
+        found = rows.each(lambda block: self._levels(block, scores))
+        return self._settle(found)
+
+    def look_at_list(self, x: Tensor, listed: Pairs | Triplets) -> list[Seen] | None:
+        if isinstance(listed, Triplets) or not len(listed):
+            return None if isinstance(listed, Triplets) else []
+        block = self.listed_block(x, listed)
+        scores = None if block.relevance is None else block.relevance.unique()
+        return self._settle([self._levels(block, scores)])
+
+    def _levels(self, block: Block, scores: Tensor | None) -> "_Levels":
+        """Log-sum-exps of λs and of −λs over the pairs of each score, in rising order."""
+        similarity, nothing = (
+            self.similarity(block),
+            Terms(block.D.new_zeros(len(block.D), 1), block.positives[:, None]),
+        )
+        pairs = block.positive | block.negative
+        if scores is None or block.relevance is None:
+            masks = block.negative, block.positive
+            rise, fall = (
+                torch.stack([_total(log_sum(similarity, mask, sign * self.scale)) for mask in masks])
+                for sign in (1.0, -1.0)
+            )
+        else:
+            place = torch.searchsorted(scores, block.relevance[pairs].contiguous())
+            chosen = similarity[pairs] * self.scale
+            rise, fall = (_log_scatter(sign * chosen, place, len(scores)) for sign in (1.0, -1.0))
+        return _Levels(seen(block, nothing), rise, fall)
+
+    def _settle(self, found: "list[_Levels]") -> list[Seen]:
+        """The loss, in equal shares for every anchor, since it is no sum over anchors."""
+        rise, fall = (
+            log_sum(torch.stack(part, 1), _there(torch.stack(part, 1)), 1.0)
+            for part in ([f.rise for f in found], [f.fall for f in found])
+        )
+        low = torch.finfo(rise.dtype).min / 4  # not −inf, at which the gradient of logcumsumexp is NaN
+        lower = torch.cat([rise.new_full((1,), low), torch.logcumsumexp(rise.clamp(min=low), 0)[:-1]])
+        both = (fall + lower)[None]
+        value = softplus(log_sum(both, _there(both), 1.0))[0]
+        n = sum(len(f.seen.value) for f in found)
+        some = ~(both <= low / 2).all()  # a pair and another of a lower score
+        active = torch.stack([(value > 0) & some, some]).to(value.dtype)
+        done = []
+        for f in found:
+            share = (value / n).expand(len(f.seen.value), 1)
+            one = torch.full_like(share, 1.0 / n)
+            done.append(f.seen._replace(value=share, weight=one, active=active.detach()))
+        return done
+
+    def combine(self, value: Tensor, weight: Tensor) -> Tensor:
+        return value.sum()
+
+
+class AnglELoss(CoSENTLoss):
+    """AnglE: CoSENT on the angle between embeddings read as complex vectors, where the cosine saturates.
+
+    The halves of an embedding are its real and its imaginary part; on unit vectors s(x, y) = |cos(x, y) + Im⟨x, y⟩|.
+
+    Li & Li, "AnglE-optimized text embeddings", ACL 2024; as in sentence-transformers (its authors' code divides by the
+    number of coordinates elsewhere). Vectors of odd length get a zero.
+
+    Args:
+        scale: λ > 0.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    >>> from kyori.relations import ScoredPairs
+    >>> pairs = ScoredPairs(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0.9, 0.1]))
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> round(AnglELoss(scale=1.0)(x, pairs).item(), 4)  # both pairs at 1: log(1 + e⁰)
+    0.6931
+    """
+
+    name: ClassVar[str] = "angle"
+    formula: ClassVar[str] = (
+        "log(1 + Σ_{score(i,j) > score(k,l)} e^{λ (a(k,l) − a(i,j))}), a = |cos + Im⟨·,·⟩|"
+    )
+    paper: ClassVar[str] = "Li & Li, AnglE-optimized text embeddings, ACL 2024"
+
+    def similarity(self, block: Block) -> Tensor:
+        x, y = normalize(block.x), normalize(block.y)
+        if x.shape[1] % 2:
+            x, y = pad(x, (0, 1)), pad(y, (0, 1))
+        real, imaginary = y.chunk(2, 1)
+        turned = y + torch.cat([-imaginary, real], 1)  # ⟨x, turned⟩ = Re⟨x, y⟩ + Im⟨x, y⟩
+        listed = block.D.shape[1] == 1 and len(x) == len(y)
+        return ((x * turned).sum(1, keepdim=True) if listed else x @ turned.T).abs()
+
+
+class _Levels(NamedTuple):
+    """A block as seen, and log-sum-exps (l,) over its pairs of each score."""
+
+    seen: Seen
+    rise: Tensor
+    fall: Tensor
+
+
+def _scores(rows: Rows, part: slice) -> Tensor:
+    relevance = rows.relations.relevance(part)
+    assert relevance is not None
+    positive, negative = rows.relations.rows(part)
+    return relevance[positive | negative].unique()
+
+
+def _there(logs: Tensor) -> Tensor:
+    return logs != -torch.inf
+
+
+def _total(logs: Tensor) -> Tensor:
+    """Log-sum-exp of log-sum-exps (b,), ()."""
+    return log_sum(logs[None], _there(logs)[None], 1.0)[0]
+
+
+def _log_scatter(values: Tensor, place: Tensor, size: int) -> Tensor:
+    """Log-sum-exp of the values (k,) in each place, (size,); −inf where there are none."""
+    top = values.detach().new_full((size,), -torch.inf).scatter_reduce_(0, place, values.detach(), "amax")
+    total = values.new_zeros(size).index_add(0, place, (values - top[place]).exp())
+    empty = total == 0
+    return (total.masked_fill(empty, 1.0).log() + top.masked_fill(empty, 0.0)).masked_fill(empty, -torch.inf)
