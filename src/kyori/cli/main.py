@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, KyoriError
-from . import compare, doctor, embed, evaluate, quickstart, train
+from . import clean, compare, doctor, embed, evaluate, losses, quickstart, train
 from .console import note, show_warnings
 
 __all__ = ["app", "main", "run"]
@@ -43,7 +43,7 @@ def _root(
     pass
 
 
-for module in (quickstart, train, compare, evaluate, embed, doctor):
+for module in (quickstart, train, compare, evaluate, embed, clean, losses, doctor):
     module.register(app)
 
 

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "GRID",
+    "INK",
     "NEUTRAL",
     "PALETTE",
+    "PAPER",
+    "SOFT",
+    "canvas",
     "colour",
     "css",
     "distances",
+    "frame",
     "interval",
     "learning",
     "roc",
@@ -38,15 +44,15 @@ PALETTE = (
     "#006d77", "#a4133c", "#4d7c0f", "#d6478f", "#1f3a75", "#9a6b3f", "#009c9c", "#8e2a8b", "#2f5d3a", "#b04a3a",
 )  # fmt: skip
 NEUTRAL = "#8a8f98"
-_INK, _SOFT, _GRID, _PAPER = "#1c2024", "#667079", "#dcdcd8", "#fffffe"
+INK, SOFT, GRID, PAPER = "#1c2024", "#667079", "#dcdcd8", "#fffffe"
 _SANS = "DejaVu Sans"
 
 #: The page's style sheet gives each colour a second value for dark paper.
 _VARIABLES = {
-    _INK: "--ink",
-    _SOFT: "--soft",
-    _GRID: "--rule",
-    _PAPER: "--paper",
+    INK: "--ink",
+    SOFT: "--soft",
+    GRID: "--rule",
+    PAPER: "--paper",
     NEUTRAL: "--neutral",
     **{value: f"--c{i}" for i, value in enumerate(PALETTE)},
 }
@@ -78,7 +84,7 @@ def scatter(
         marks: Short text at the median of each group, by index.
         colours: Colours by group.
     """
-    figure, axes = _canvas(2.4, 2.4)
+    figure, axes = canvas(2.4, 2.4)
     axes.axis("off")
     span = float(np.ptp(points, axis=0).max()) or 1.0
     size = float(np.clip(60 / np.sqrt(len(points)), 2.0, 5.0))
@@ -91,7 +97,7 @@ def scatter(
     for group, mark in enumerate(marks):
         if (groups == group).any():
             x, y = np.median(points[groups == group], axis=0)
-            text = axes.text(x, y, mark, size=8, weight="bold", color=_INK, parse_math=False)
+            text = axes.text(x, y, mark, size=8, weight="bold", color=INK, parse_math=False)
             text.set(ha="center", va="center", gid=f"series-{group}")
     return figure
 
@@ -127,16 +133,16 @@ def learning(
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _canvas(2.4, 1.5, left=0.17, bottom=0.17)
+    figure, axes = canvas(2.4, 1.5, left=0.17, bottom=0.17)
     for epochs, values in others:
-        axes.plot(epochs, values, color=_GRID, linewidth=0.9)
+        axes.plot(epochs, values, color=GRID, linewidth=0.9)
     for epochs, values in runs:
         axes.plot(epochs, values, color=paint, linewidth=1.4, alpha=0.85)
         if len(epochs) == 1:  # a line of one point is not seen
             axes.plot(epochs, values, color=paint, marker="o", markersize=4)
     if y_limits is not None:
         axes.set_ylim(*y_limits)
-    _frame(axes, ticks=3)
+    frame(axes, ticks=3)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
 
@@ -155,7 +161,7 @@ def roc(
         paints: Colour by series.
         best: The series to bring out.
     """
-    figure, axes = _canvas(7.2, 4.0, left=0.08, bottom=0.085)
+    figure, axes = canvas(7.2, 4.0, left=0.08, bottom=0.085)
     every = [far for seeds in curves.values() for far, _ in seeds]
     smallest = min((far[far > 0].min() for far in every if (far > 0).any()), default=1e-3)
     floor = 10.0 ** np.clip(np.floor(np.log10(smallest)), -5, -2)
@@ -167,7 +173,7 @@ def roc(
         line.set(linestyle="--" if dashed else "-", zorder=3 if name == best else 2, gid=f"series-{number}")
     axes.set_xscale("log")
     axes.set(xlim=(floor, 1), ylim=(0, 1.01))
-    _frame(axes, ticks=5)
+    frame(axes, ticks=5)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.{max(0, -round(np.log10(value)) - 2)}%}")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.minorticks_off()
@@ -186,21 +192,21 @@ def distances(
         different: The same for pairs of different classes.
         threshold: A distance at which to draw a line.
     """
-    figure, axes = _canvas(2.4, 1.45, left=0.03, bottom=0.17)
+    figure, axes = canvas(2.4, 1.45, left=0.03, bottom=0.17)
     for counts, paint, gid in ((different, PALETTE[1], "series-1"), (same, PALETTE[0], "series-0")):
         shares = counts / max(float(np.sum(counts)), 1.0)
         axes.stairs(shares, edges, fill=True, color=paint, alpha=0.3, linewidth=0, gid=gid)
         axes.stairs(shares, edges, color=paint, linewidth=1.3, gid=gid)
     if threshold is not None and np.isfinite(threshold):
-        axes.axvline(threshold, color=_INK, linewidth=1, linestyle=(0, (3, 2)))
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (3, 2)))
     axes.set_xlim(float(edges[0]), float(edges[-1]))
     axes.set_ylim(bottom=0)
-    _frame(axes, ticks=3)
+    frame(axes, ticks=3)
     axes.set_yticks([])
     return figure
 
 
-def _canvas(width: float, height: float, *, left: float = 0.02, bottom: float = 0.02) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float, *, left: float = 0.02, bottom: float = 0.02) -> tuple[Figure, Axes]:
     """An empty figure of so many inches (72 units of the SVG each), transparent."""
     from matplotlib.figure import Figure
 
@@ -211,12 +217,12 @@ def _canvas(width: float, height: float, *, left: float = 0.02, bottom: float = 
     return figure, axes
 
 
-def _frame(axes: Axes, *, ticks: int) -> None:
+def frame(axes: Axes, *, ticks: int) -> None:
     """Leave of the frame what helps reading: light horizontal lines and the numbers."""
     axes.spines[["left", "right", "top"]].set_visible(False)
-    axes.spines["bottom"].set(color=_SOFT, linewidth=0.6)
-    axes.tick_params(length=0, labelsize=8, labelcolor=_SOFT, pad=3)
-    axes.grid(axis="y", color=_GRID, linewidth=0.6)
+    axes.spines["bottom"].set(color=SOFT, linewidth=0.6)
+    axes.tick_params(length=0, labelsize=8, labelcolor=SOFT, pad=3)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     if axes.get_yscale() == "linear":
         axes.locator_params(axis="y", nbins=ticks)

@@ -1,0 +1,335 @@
+"""Every loss beside its peer: time, memory and growth of one step, forward and backward, on the CPU.
+
+    python benchmarks/losses.py                     # the speed table: N = 256, 1800, 4096, K = 4 and 40
+    python benchmarks/losses.py --growth            # the exponent of time in N, from 512 to 8192, Kyori only
+    python benchmarks/losses.py --memory            # peak memory above the inputs, whole and in blocks, Kyori only
+    python benchmarks/losses.py --only triplet-all  # one of them
+    python benchmarks/losses.py --smoke             # tiny batches, seconds
+
+Each side of a race runs in a process of its own with a limit on memory and time, so that a peer that asks for 30 GB
+is reported and not waited for. Ratios are pytorch-metric-learning's time over Kyori's; where the peer ran out of
+memory or time, the ratio says more than the time allowed.
+"""
+
+import argparse
+import gc
+import importlib.metadata
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WIDTH = 128
+SIZES = (256, 1800, 4096)
+GROWTH = (512, 1024, 2048, 4096, 8192)
+
+
+def peers() -> dict[str, Callable[[int], Callable[[Any, Any], Any]]]:
+    """pytorch-metric-learning's side of each race, by the name of ours; called with the number of classes."""
+    from pytorch_metric_learning import losses, miners
+
+    def mined(loss: Any, miner: Any) -> Callable[[Any, Any], Any]:
+        return lambda x, labels: loss(x, labels, miner(x, labels))
+
+    def triplet(kind: str) -> Callable[[int], Any]:
+        return lambda c: mined(losses.TripletMarginLoss(0.2), miners.TripletMarginMiner(0.2, kind))
+
+    return {
+        "contrastive": lambda c: losses.ContrastiveLoss(),
+        "triplet-all": lambda c: losses.TripletMarginLoss(0.2),
+        "triplet-semihard": triplet("semihard"),
+        "triplet-hard": triplet("hard"),
+        "triplet-batch-hard": lambda c: mined(losses.TripletMarginLoss(0.2), miners.BatchHardMiner()),
+        "triplet-distance-weighted": lambda c: mined(
+            losses.TripletMarginLoss(0.2), miners.DistanceWeightedMiner()
+        ),
+        "margin": lambda c: losses.MarginLoss(),
+        "angular": lambda c: losses.AngularLoss(),
+        "npairs": lambda c: losses.NPairsLoss(),
+        "tuplet": lambda c: losses.TupletMarginLoss(),
+        "lifted": lambda c: losses.LiftedStructureLoss(),
+        "generalizedlifted": lambda c: losses.GeneralizedLiftedStructureLoss(),
+        "multisimilarity": lambda c: losses.MultiSimilarityLoss(),
+        "circle": lambda c: losses.CircleLoss(),
+        "rankedlist": lambda c: losses.RankedListLoss(margin=0.4, Tn=10),
+        "fastap": lambda c: losses.FastAPLoss(),
+        "smoothap": lambda c: losses.SmoothAPLoss(),
+        "histogram": lambda c: losses.HistogramLoss(),
+        "dynamicsoftmargin": lambda c: losses.DynamicSoftMarginLoss(),
+        "pnp": lambda c: losses.PNPLoss(),
+        "snr": lambda c: losses.SignalToNoiseRatioContrastiveLoss(pos_margin=0, neg_margin=0.5),
+        "intrapairvariance": lambda c: losses.IntraPairVarianceLoss(),
+        "thresholdconsistent": lambda c: losses.ThresholdConsistentMarginLoss(),
+        "nca": lambda c: losses.NCALoss(),
+        "centroidtriplet": lambda c: losses.CentroidTripletLoss(),
+        "ntxent": lambda c: losses.NTXentLoss(),
+        "supcon": lambda c: losses.SupConLoss(),
+        "softmax": lambda c: losses.NormalizedSoftmaxLoss(c, WIDTH),
+        "sphereface": lambda c: losses.SphereFaceLoss(c, WIDTH),
+        "cosface": lambda c: losses.CosFaceLoss(c, WIDTH),
+        "arcface": lambda c: losses.ArcFaceLoss(c, WIDTH),
+        "subcenter": lambda c: losses.SubCenterArcFaceLoss(c, WIDTH),
+        "proxynca": lambda c: losses.ProxyNCALoss(c, WIDTH),
+        "proxyanchor": lambda c: losses.ProxyAnchorLoss(c, WIDTH),
+        "softtriple": lambda c: losses.SoftTripleLoss(c, WIDTH),
+        "p2sgrad": lambda c: losses.P2SGradLoss(c, WIDTH),
+    }
+
+
+OURS: dict[str, tuple[str, dict[str, Any]]] = {
+    "contrastive": ("contrastive", {"convention": "unsquared", "normalize": True}),
+    "triplet-all": ("triplet", {"mining": "all"}),
+    "triplet-semihard": ("triplet", {"mining": "semihard"}),
+    "triplet-hard": ("triplet", {"mining": "hard"}),
+    "triplet-batch-hard": ("triplet", {"mining": "batch_hard"}),
+    "triplet-distance-weighted": ("triplet", {"mining": "distance_weighted"}),
+    "snr": ("contrastive", {"convention": "unsquared", "distance": "snr", "margin": 0.5}),
+}
+"""Kyori's side where the name is not that of a loss with its defaults."""
+
+
+def contenders(only: str | None) -> list[str]:
+    """The races, and the losses that have no peer."""
+    from kyori.losses import LOSSES
+
+    names = [name for name in peers() if OURS.get(name, (name,))[0] in LOSSES] if _has_peer() else []
+    names += [name for name in LOSSES if name not in names and name not in {o[0] for o in OURS.values()}]
+    return [name for name in names if only in (None, name)]
+
+
+def create(name: str, side: str, classes: int, **more: Any) -> Callable[[Any, Any], Any]:
+    from kyori import losses
+
+    if side == "peer":
+        return peers()[name](classes)
+    loss, options = OURS.get(name, (name, {}))
+    return losses.create(loss, num_classes=classes, embedding_size=WIDTH, **options, **more)
+
+
+def contend(job: dict[str, Any]) -> None:
+    """One loss at growing sizes, each printed as a line of JSON: seconds of a step and gigabytes above the inputs."""
+    resource.setrlimit(resource.RLIMIT_DATA, (int(job["limit"] * 1e9),) * 2)
+    import warnings
+
+    warnings.simplefilter("ignore")
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    for n, k in job["cases"]:
+        signal.alarm(int(job["patience"]))
+        try:
+            found: dict[str, float] | str = one_case(job, n, k)
+        except TimeoutError:
+            found = f"over {job['patience']:.0f} s"
+        except (RuntimeError, MemoryError) as error:
+            if "memory" not in str(error) and not isinstance(error, MemoryError):
+                raise
+            found = f"over {job['limit']:.0f} GB"
+        finally:
+            signal.alarm(0)
+        print(json.dumps(found), flush=True)
+
+
+def one_case(job: dict[str, Any], n: int, k: int) -> dict[str, float]:
+    import torch
+
+    classes = max(2, n // k)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % classes
+    centres = torch.randn(classes, WIDTH, generator=generator)
+    x = centres[labels] + 1.5 * torch.randn(n, WIDTH, generator=generator)
+    loss = create(job["name"], job["side"], classes, **job.get("options", {}))
+
+    def step(rows: int) -> float:
+        part = x[:rows].clone().requires_grad_()
+        start = time.perf_counter()
+        loss(part, labels[:rows]).backward()
+        return time.perf_counter() - start
+
+    step(min(n, 2 * classes, 64 + classes))
+    gc.collect()
+    before = resident()
+    times = [step(n)]
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9 - before
+    while sum(times) < job["budget"] and len(times) < 50:
+        times.append(step(n))
+    return {"seconds": min(times), "gigabytes": gigabytes}
+
+
+def resident() -> float:
+    """Gigabytes of memory in use now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e9
+
+
+def measure(job: dict[str, Any]) -> list[dict[str, float] | str]:
+    """Run one loss at growing sizes in a fresh process; a string says why there is no figure."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--contend", json.dumps(job)], capture_output=True, text=True
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    if len(found) < len(job["cases"]):  # killed, or an error that is no want of memory
+        why = (
+            done.stderr.strip().splitlines()[-1][:60]
+            if done.returncode > 0
+            else f"over {job['limit']:.0f} GB"
+        )
+        found += [why] * (len(job["cases"]) - len(found))
+    return found
+
+
+def gram(n: int, options: argparse.Namespace) -> float:
+    """Seconds of the Gram matrix's own forward and backward, the yardstick."""
+    code = (
+        f"import torch, time\ntorch.set_num_threads({options.threads})\n"
+        f"x = torch.randn({n}, {WIDTH}, requires_grad=True)\ng = torch.randn({n}, {n})\nt = []\n"
+        "for _ in range(12):\n s = time.perf_counter(); (x @ x.T).backward(g); t.append(time.perf_counter() - s)\n"
+        "print(min(t))"
+    )
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+
+
+def speed(names: list[str], options: argparse.Namespace) -> None:
+    ratios: list[float] = []
+    slower = []
+    cases = [(n, k) for n in options.sizes for k in options.per_class]
+    yard = {n: gram(n, options) for n in options.sizes}
+    known = peers() if _has_peer() else {}
+    print("| loss | N | K | Kyori | GB | × Gram | peer | GB | ratio |\n|---|---|---|---|---|---|---|---|---|")
+    for name in names:
+        ours = measure(_job(name, "kyori", cases, options))
+        theirs = measure(_job(name, "peer", cases, options)) if name in known else ["–"] * len(cases)
+        for (n, k), mine, other in zip(cases, ours, theirs, strict=True):
+            ratio = _ratio(mine, other, options.patience)
+            gram_times = f"{mine['seconds'] / yard[n]:.1f}" if isinstance(mine, dict) else ""
+            shown = "" if ratio is None else f"{'' if isinstance(other, dict) else '> '}{ratio:.1f}"
+            print(
+                "| "
+                + " | ".join([name, str(n), str(k), *_cells(mine), gram_times, *_cells(other), shown])
+                + " |",
+                flush=True,
+            )
+            if ratio is not None:
+                ratios.append(ratio)
+                if ratio < 1 and n >= 1800:
+                    slower.append(f"{name} at N = {n}, K = {k}: {ratio:.2f}")
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        print(f"\ngeometric mean of {len(ratios)} ratios: {mean:.1f}")
+        print(f"slower than the peer at N ≥ 1800: {', '.join(slower) or 'none'}")
+
+
+def _job(name: str, side: str, cases: list[tuple[int, int]], options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "name": name, "side": side, "cases": cases, "limit": options.limit, "patience": options.patience,
+        "threads": options.threads, "budget": options.budget,
+    }  # fmt: skip
+
+
+def _ratio(ours: dict[str, float] | str, theirs: dict[str, float] | str, patience: float) -> float | None:
+    """Their time over ours; at least that where they ran out of time; none where they ran out of memory."""
+    if isinstance(ours, str):
+        return None
+    if isinstance(theirs, dict):
+        return theirs["seconds"] / ours["seconds"]
+    return patience / ours["seconds"] if theirs.endswith(" s") else None
+
+
+def _cells(found: dict[str, float] | str) -> list[str]:
+    if isinstance(found, str):
+        return [found, ""]
+    return [f"{1e3 * found['seconds']:.1f} ms", f"{found['gigabytes']:.2f}"]
+
+
+def growth(names: list[str], options: argparse.Namespace) -> None:
+    """Least-squares slope of log seconds in log N, K = 4."""
+    import numpy as np
+
+    print("| loss | " + " | ".join(f"N = {n}" for n in options.sizes) + " | exponent |")
+    print("|---" * (len(options.sizes) + 2) + "|")
+    for name in names:
+        found = measure(_job(name, "kyori", [(n, 4) for n in options.sizes], options))
+        seconds = [one["seconds"] for one in found if isinstance(one, dict)]
+        cells = [f"{1e3 * one['seconds']:.1f} ms" if isinstance(one, dict) else one for one in found]
+        slope = (
+            np.polyfit(np.log(options.sizes[: len(seconds)]), np.log(seconds), 1)[0]
+            if len(seconds) > 1
+            else np.nan
+        )
+        print(f"| {name} | " + " | ".join(cells) + f" | {slope:.2f} |", flush=True)
+
+
+def memory(names: list[str], options: argparse.Namespace) -> None:
+    """Peak memory above the inputs in units of N² and of block · N floats."""
+    from kyori.losses import LOSSES, PairwiseLoss
+
+    n = max(options.sizes)
+    block = n // 16
+    print(f"| loss | N = {n}: floats / N² | block_rows = {block}: floats / (block · N) |\n|---|---|---|")
+    for name in names:
+        if not issubclass(LOSSES[OURS.get(name, (name,))[0]], PairwiseLoss):
+            continue
+        cells = []
+        for rows, unit in ((None, n * n), (block, block * n)):
+            job = _job(name, "kyori", [(n, 4)], options) | {"options": {"block_rows": rows}, "budget": 0}
+            (found,) = measure(job)
+            cells.append(found if isinstance(found, str) else f"{found['gigabytes'] * 1e9 / 4 / unit:.1f}")
+        print(f"| {name} | {cells[0]} | {cells[1]} |", flush=True)
+
+
+def _has_peer() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("pytorch_metric_learning") is not None
+
+
+def _out_of_time(*_: Any) -> None:
+    raise TimeoutError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="tiny batches and three losses, to see that it works"
+    )
+    parser.add_argument("--growth", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--only", help="one loss")
+    parser.add_argument("--sizes", type=int, nargs="+")
+    parser.add_argument("--per-class", type=int, nargs="+", default=[4, 40])
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--limit", type=float, default=14.0, help="GB of memory for one measurement")
+    parser.add_argument("--patience", type=float, default=30.0, help="seconds for one measurement")
+    parser.add_argument("--budget", type=float, default=1.0, help="seconds of repetitions of a step")
+    parser.add_argument("--contend", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contend:
+        signal.signal(signal.SIGALRM, _out_of_time)
+        contend(json.loads(options.contend))
+        return
+    options.sizes = options.sizes or ([24, 48] if options.smoke else GROWTH if options.growth else SIZES)
+    names = contenders(options.only)
+    if options.smoke:
+        names, options.per_class, options.budget = names[1:3], [4], 0.0
+    versions = {
+        p: importlib.metadata.version(p)
+        for p in ("torch", "pytorch-metric-learning")
+        if p == "torch" or _has_peer()
+    }
+    print(
+        f"d = {WIDTH}, {options.threads} threads, {versions}, load from elsewhere {os.getloadavg()[0]:.1f}\n"
+    )
+    (growth if options.growth else memory if options.memory else speed)(names, options)
+
+
+if __name__ == "__main__":
+    main()
