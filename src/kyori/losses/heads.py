@@ -1,29 +1,32 @@
-"""The classification losses: how the logits of a batch are made, one class each.
+"""The classification losses whose margin stays the same: how the logits of a batch are made.
 
 `cos θ_j` is the cosine between an embedding and the vector of class j; y is the item's class. Margins are in
-radians (ArcFace) or in cosine (CosFace); SphereFace's m is a factor.
+radians (ArcFace) or in cosine (CosFace). All take the options of `SoftmaxFamilyLoss`: `label_smoothing`, `trim`,
+`sample`, `seed`, `chunk_classes`; those on cosines take `filter_above` too.
 """
 
 import math
 import warnings
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from ..distances import normalize
 from ..errors import ArgumentError, TrainingWarning
-from .loss import Reduction, check_positive
-from .softmax import Logits, SoftmaxFamilyLoss
+from .angles import angle, arc, psi
+from .classes import Change, Classes, Look
+from .loss import check_positive
+from .softmax import CosineOptions, SoftmaxFamilyLoss, SoftmaxOptions, sums_and_counts
 
 __all__ = [
     "ArcFaceLoss",
+    "CombinedMarginLoss",
     "CosFaceLoss",
     "CosineLoss",
     "L2SoftmaxLoss",
     "NormFaceLoss",
     "SoftmaxLoss",
-    "SphereFaceLoss",
     "lower_bound",
 ]
 
@@ -35,7 +38,7 @@ class SoftmaxLoss(SoftmaxFamilyLoss):
         num_classes: c ≥ 2.
         embedding_size: d.
         bias: Whether there is a b.
-        chunk_classes: Classes worked on at a time, see `SoftmaxFamilyLoss`.
+        **shared: See `SoftmaxFamilyLoss`.
 
     >>> loss = SoftmaxLoss(num_classes=10, embedding_size=64)
     >>> loss.logits(torch.zeros(3, 64)).shape
@@ -49,15 +52,9 @@ class SoftmaxLoss(SoftmaxFamilyLoss):
     )
 
     def __init__(
-        self, num_classes: int, embedding_size: int, *, bias: bool = True, chunk_classes: int | None = None
+        self, num_classes: int, embedding_size: int, *, bias: bool = True, **shared: Unpack[SoftmaxOptions]
     ):
-        super().__init__(num_classes, embedding_size, bias=bias, chunk_classes=chunk_classes)
-
-    def outputs(self, x: Tensor, labels: Tensor) -> Logits:
-        plain = (x * self.weight[labels]).sum(1)
-        if self.bias is not None:
-            plain = plain + self.bias[labels]
-        return Logits(x, self.weight, self.bias, plain, plain)
+        super().__init__(num_classes, embedding_size, bias=bias, **shared)
 
 
 class L2SoftmaxLoss(SoftmaxFamilyLoss):
@@ -74,7 +71,7 @@ class L2SoftmaxLoss(SoftmaxFamilyLoss):
         alpha: Radius α > 0, or where it starts if `learnable`.
         learnable: Learn α, as one number (attribute `alpha`).
         bias: Whether there is a b.
-        chunk_classes: Classes worked on at a time, see `SoftmaxFamilyLoss`.
+        **shared: See `SoftmaxFamilyLoss`.
 
     Warns:
         TrainingWarning: `alpha` is below the bound for p = 0.9.
@@ -97,9 +94,9 @@ class L2SoftmaxLoss(SoftmaxFamilyLoss):
         *,
         learnable: bool = False,
         bias: bool = True,
-        chunk_classes: int | None = None,
+        **shared: Unpack[SoftmaxOptions],
     ):
-        super().__init__(num_classes, embedding_size, bias=bias, chunk_classes=chunk_classes)
+        super().__init__(num_classes, embedding_size, bias=bias, **shared)
         check_positive(alpha, "alpha")
         bound = lower_bound(num_classes)
         if alpha < bound:
@@ -115,12 +112,8 @@ class L2SoftmaxLoss(SoftmaxFamilyLoss):
         else:
             self.register_buffer("alpha", torch.tensor(float(alpha)))
 
-    def outputs(self, x: Tensor, labels: Tensor) -> Logits:
-        features = self.alpha * normalize(x)
-        plain = (features * self.weight[labels]).sum(1)
-        if self.bias is not None:
-            plain = plain + self.bias[labels]
-        return Logits(features, self.weight, self.bias, plain, plain)
+    def features(self, x: Tensor) -> Tensor:
+        return self.alpha * normalize(x)
 
 
 class CosineLoss(SoftmaxFamilyLoss):
@@ -130,31 +123,67 @@ class CosineLoss(SoftmaxFamilyLoss):
         num_classes: c ≥ 2.
         embedding_size: d.
         scale: s > 0, the steepness of the softmax.
-        chunk_classes: Classes worked on at a time, see `SoftmaxFamilyLoss`.
+        vectors: k ≥ 1 vectors a class.
+        filter_above: Leave out, item by item, the other classes whose cosine exceeds this number from −1 to 1.
+            Where labels are noisy, one person stands under two class numbers, and such a class is not to be
+            pushed away (An et al., Killing two birds with one stone, CVPR 2022, filter from about 0.4 on).
+        **shared: See `SoftmaxFamilyLoss`.
     """
 
+    unit_vectors: ClassVar[bool] = True
+
     def __init__(
-        self, num_classes: int, embedding_size: int, *, scale: float, chunk_classes: int | None = None
+        self,
+        num_classes: int,
+        embedding_size: int,
+        *,
+        scale: float,
+        vectors: int = 1,
+        filter_above: float | None = None,
+        **shared: Unpack[SoftmaxOptions],
     ):
-        super().__init__(num_classes, embedding_size, chunk_classes=chunk_classes)
+        super().__init__(num_classes, embedding_size, vectors=vectors, **shared)
         check_positive(scale, "scale")
+        if filter_above is not None and not -1 <= filter_above <= 1:
+            raise ArgumentError(
+                f"filter_above must be a cosine, −1 to 1, or None to filter nothing; got {filter_above}."
+            )
         self.scale = scale
+        self.filter_above = filter_above
 
     def target(self, cosine: Tensor) -> Tensor:
         """The target's cosine (n,) with its margin."""
         raise NotImplementedError(f"{type(self).__name__} must define target")
 
-    def outputs(self, x: Tensor, labels: Tensor) -> Logits:
-        x, weight = normalize(x), normalize(self.weight)
-        cosine = (x * weight[labels]).sum(1)
-        return Logits(
-            self.scale * x,
-            weight,
-            None,
-            self.scale * self.target(cosine),
-            self.scale * cosine,
-            cosine.detach(),
+    def target_logit(self, own: Tensor, x: Tensor, classes: Classes) -> Tensor:
+        return self.scale * self.target(own / self.scale)
+
+    def merge(self, z: Tensor) -> Tensor:
+        """One logit a class (n, b) from those of its vectors (n, b, k): the largest."""
+        return z.amax(2)
+
+    def bend(self, x: Tensor, classes: Classes) -> Change | None:
+        """How the logits (n, b) of other classes are changed, for items x (n, d); here they are not."""
+        return None
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.scale * normalize(x)
+
+    def look(self, x: Tensor, classes: Classes) -> Look:
+        return classes.look(
+            self.features(x),
+            merge=self.merge if classes.weight.ndim == 3 else None,
+            above=None if self.filter_above is None else self.scale * self.filter_above,
+            bend=self.bend(x, classes),
+            fold=sums_and_counts if self.label_smoothing else None,
         )
+
+    def cosine(self, own: Tensor, x: Tensor) -> Tensor | None:
+        return own / self.scale
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        z = nn.functional.linear(self.features(x), weight.flatten(0, -2))
+        return z if weight.ndim == 2 else self.merge(z.unflatten(1, weight.shape[:2]))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale}"
@@ -169,7 +198,7 @@ class NormFaceLoss(CosineLoss):
         num_classes: c ≥ 2.
         embedding_size: d.
         scale: s > 0.
-        chunk_classes: Classes worked on at a time, see `SoftmaxFamilyLoss`.
+        **shared: See `CosineLoss`.
 
     >>> loss = NormFaceLoss(num_classes=2, embedding_size=2, scale=20)
     >>> loss.logits(torch.eye(2)).abs().max() <= 20
@@ -183,9 +212,9 @@ class NormFaceLoss(CosineLoss):
     )
 
     def __init__(
-        self, num_classes: int, embedding_size: int, scale: float = 20.0, *, chunk_classes: int | None = None
+        self, num_classes: int, embedding_size: int, scale: float = 20.0, **shared: Unpack[CosineOptions]
     ):
-        super().__init__(num_classes, embedding_size, scale=scale, chunk_classes=chunk_classes)
+        super().__init__(num_classes, embedding_size, scale=scale, **shared)
 
     def target(self, cosine: Tensor) -> Tensor:
         return cosine
@@ -201,7 +230,7 @@ class CosFaceLoss(CosineLoss):
         embedding_size: d.
         margin: m ≥ 0, in cosine.
         scale: s > 0.
-        chunk_classes: Classes worked on at a time, see `SoftmaxFamilyLoss`.
+        **shared: See `CosineLoss`.
 
     >>> CosFaceLoss(num_classes=10, embedding_size=64).target(torch.tensor([1.0]))
     tensor([0.6500])
@@ -219,10 +248,9 @@ class CosFaceLoss(CosineLoss):
         embedding_size: int,
         margin: float = 0.35,
         scale: float = 64.0,
-        *,
-        chunk_classes: int | None = None,
+        **shared: Unpack[CosineOptions],
     ):
-        super().__init__(num_classes, embedding_size, scale=scale, chunk_classes=chunk_classes)
+        super().__init__(num_classes, embedding_size, scale=scale, **shared)
         if margin < 0:
             raise ArgumentError(f"margin must be at least 0; got {margin}.")
         self.margin = margin
@@ -243,7 +271,7 @@ class ArcFaceLoss(CosineLoss):
         scale: s > 0.
         gradient: "exact", or "straight_through": ∂logit/∂cos θ_y = s whatever the margin, as insightface
             trains.
-        chunk_classes: Classes worked on at a time, see `SoftmaxFamilyLoss`.
+        **shared: See `CosineLoss`.
 
     >>> ArcFaceLoss(num_classes=10, embedding_size=64, margin=0.5).target(torch.tensor([1.0]))  # cos 0.5
     tensor([0.8776])
@@ -262,106 +290,70 @@ class ArcFaceLoss(CosineLoss):
         margin: float = 0.5,
         scale: float = 64.0,
         gradient: Literal["exact", "straight_through"] = "exact",
-        *,
-        chunk_classes: int | None = None,
+        **shared: Unpack[CosineOptions],
     ):
-        super().__init__(num_classes, embedding_size, scale=scale, chunk_classes=chunk_classes)
-        if not 0 <= margin < math.pi:
-            raise ArgumentError(
-                f"margin must be from 0 to below π = 3.14, in radians; got {margin}. "
-                "For degrees use math.radians."
-            )
+        super().__init__(num_classes, embedding_size, scale=scale, **shared)
+        self._set(margin, gradient)
+
+    def _set(self, margin: float, gradient: str) -> None:
+        _check_angle(margin, "margin")
         if gradient not in ("exact", "straight_through"):
             raise ArgumentError(f"gradient must be 'exact' or 'straight_through'; got {gradient!r}.")
         self.margin = margin
         self.gradient = gradient
 
     def target(self, cosine: Tensor) -> Tensor:
-        squared = 1.0 - cosine.square()
-        flat = squared < torch.finfo(cosine.dtype).eps  # rounding; and at 0 the root has no finite gradient
-        sine = squared.masked_fill(flat, 1.0).sqrt().masked_fill(flat, 0.0)
-        shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
-        beyond = cosine - self.margin * math.sin(self.margin)
-        target = torch.where(cosine > -math.cos(self.margin), shifted, beyond)
+        target = arc(cosine, self.margin)
         return cosine + (target - cosine).detach() if self.gradient == "straight_through" else target
 
 
-class SphereFaceLoss(SoftmaxFamilyLoss):
-    """SphereFace: logits ‖x‖ cos θ_j, the target's ‖x‖(λ cos θ_y + ψ(θ_y)) / (1 + λ).
+class CombinedMarginLoss(CosineLoss):
+    """The margins of SphereFace, ArcFace and CosFace in one: the target's logit is s(cos(m₁θ_y + m₂) − m₃).
 
-    ψ(θ) = (−1)^k cos(mθ) − 2k on θ in [kπ/m, (k+1)π/m] falls from 1 to 1 − 2m without turning back, which cos(mθ)
-    does not. λ starts at 1000, where the loss is almost the plain one, and falls with the training steps t as
-    1000 / (1 + 0.12 t) to 5, as the authors trained. The step is a buffer, advanced in training mode only.
+    Past m₁θ + m₂ = π the cosine goes on falling as SphereFace's ψ does; (1, m₂, 0) is `ArcFaceLoss` up to there.
 
-    Liu et al., "SphereFace: deep hypersphere embedding for face recognition", CVPR 2017.
+    Deng, Guo, Xue & Zafeiriou, "ArcFace: additive angular margin loss for deep face recognition", CVPR 2019, §3.
 
     Args:
         num_classes: c ≥ 2.
         embedding_size: d.
-        margin: m ≥ 1, a factor on the angle; any real number.
-        scale: If given, takes the place of ‖x‖ (the scaled form).
-        chunk_classes: Classes worked on at a time, see `SoftmaxFamilyLoss`.
+        m1: Factor on the angle, at least 1.
+        m2: Added to the angle, in radians from 0 to below π.
+        m3: Taken off the cosine, at least 0.
+        scale: s > 0.
+        **shared: See `CosineLoss`.
 
-    >>> loss = SphereFaceLoss(num_classes=10, embedding_size=64)
-    >>> loss.annealing.item()
-    1000.0
+    >>> loss = CombinedMarginLoss(num_classes=10, embedding_size=64, m1=1.0, m2=0.3, m3=0.2)
+    >>> loss.target(torch.tensor([1.0]))  # cos 0.3 − 0.2
+    tensor([0.7552])
     """
 
-    name: ClassVar[str] = "sphereface"
-    formula: ClassVar[str] = "cross-entropy with target ‖x‖(λ cos θ_y + ψ(θ_y))/(1 + λ), others ‖x‖ cos θ_j"
+    name: ClassVar[str] = "combined"
+    formula: ClassVar[str] = "cross-entropy with target s(cos(m₁θ_y + m₂) − m₃), others s cos θ_j"
     paper: ClassVar[str] = (
-        "Liu et al., SphereFace: deep hypersphere embedding for face recognition, CVPR 2017"
+        "Deng, Guo, Xue & Zafeiriou, ArcFace: additive angular margin loss for deep face recognition, CVPR 2019"
     )
 
     def __init__(
         self,
         num_classes: int,
         embedding_size: int,
-        margin: float = 4.0,
-        scale: float | None = None,
-        *,
-        chunk_classes: int | None = None,
+        m1: float = 1.0,
+        m2: float = 0.5,
+        m3: float = 0.0,
+        scale: float = 64.0,
+        **shared: Unpack[CosineOptions],
     ):
-        super().__init__(num_classes, embedding_size, chunk_classes=chunk_classes)
-        if margin < 1:
-            raise ArgumentError(f"margin must be at least 1, a factor on the angle; got {margin}.")
-        if scale is not None:
-            check_positive(scale, "scale")
-        self.margin = margin
-        self.scale = scale
-        self.step: Tensor
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        super().__init__(num_classes, embedding_size, scale=scale, **shared)
+        if m1 < 1:
+            raise ArgumentError(f"m1 must be at least 1, a factor on the angle; got {m1}.")
+        _check_angle(m2, "m2")
+        if m3 < 0:
+            raise ArgumentError(f"m3 must be at least 0; got {m3}.")
+        self.m1, self.m2, self.m3 = m1, m2, m3
 
-    @property
-    def annealing(self) -> Tensor:
-        """λ of the coming step, a scalar."""
-        return (1000.0 / (1.0 + 0.12 * self.step)).clamp(min=5.0)
-
-    def forward(self, embeddings: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
-        loss = super().forward(embeddings, labels, reduction=reduction)
-        if self.training:
-            self.step += 1
-        return loss
-
-    def outputs(self, x: Tensor, labels: Tensor) -> Logits:
-        direction, weight = normalize(x), normalize(self.weight)
-        cosine = (direction * weight[labels]).sum(1)
-        if self.scale is None:
-            features, radius = x, (x * direction).sum(1)  # ‖x‖, safe at zero
-        else:
-            features, radius = self.scale * direction, torch.full_like(cosine, self.scale)
-        target = radius * (self.annealing * cosine + self._psi(cosine)) / (1.0 + self.annealing)
-        return Logits(features, weight, None, target, radius * cosine, cosine.detach())
-
-    def _psi(self, cosine: Tensor) -> Tensor:
-        edge = 1.0 - torch.finfo(cosine.dtype).eps
-        angle = cosine.clamp(-edge, edge).acos()  # acos has no gradient at ±1
-        with torch.no_grad():
-            k = (angle * self.margin / math.pi).floor()
-        return (1.0 - 2.0 * (k % 2)) * torch.cos(self.margin * angle) - 2.0 * k
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, margin={self.margin}, scale={self.scale}"
+    def target(self, cosine: Tensor) -> Tensor:
+        return psi(self.m1 * angle(cosine) + self.m2) - self.m3
 
 
 def lower_bound(num_classes: int, probability: float = 0.9) -> float:
@@ -373,3 +365,10 @@ def lower_bound(num_classes: int, probability: float = 0.9) -> float:
     if num_classes <= 2:
         return 0.0
     return math.log(probability * (num_classes - 2) / (1.0 - probability))
+
+
+def _check_angle(value: float, name: str) -> None:
+    if not 0 <= value < math.pi:
+        raise ArgumentError(
+            f"{name} must be from 0 to below π = 3.14, in radians; got {value}. For degrees use math.radians."
+        )

@@ -1,84 +1,145 @@
-"""The engine of the classification losses: cross-entropy without ever holding all logits.
+"""The base of the losses with class vectors: cross-entropy over any number of classes, exact or sampled.
 
 With z the logits and t the target's logit (where a margin acts), the cross-entropy of one item is
-`softplus(log Σ_{j≠y} exp z_j − t)`. The sum over the other classes runs over chunks of classes, keeps only
-its logarithm, and is recomputed in the backward pass: exact, in O(n × chunk) memory. What is left for a loss
-is its target: one number per item.
+`softplus(log Σ_{j≠y} exp z_j − t)`. The sum over the other classes comes from `kyori.losses.classes`, which never
+holds all logits. What is left for a loss is `features`, `target_logit` and at times `look`.
 """
 
-from typing import Any, ClassVar, NamedTuple
+import inspect
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..distances import normalize
 from ..errors import ArgumentError
 from ..relations import integers
+from .classes import Classes, Look, finite
 from .loss import Loss, Reduction, check_matrix, check_reduction, reduce, spread
+from .sampling import draw_classes, pick_rows
 
-__all__ = ["Logits", "SoftmaxFamilyLoss"]
-
-_CHUNK_NUMBERS = 2**24  # 64 MiB of float32 logits at a time, unless chunk_classes says otherwise
-
-
-class Logits(NamedTuple):
-    """Linear logits, `features @ weight.T + bias`, and how the target's differs.
-
-    `features` (n, d), `weight` (c, d), `bias` (c,) or None, `target` (n,): the target's logit with its
-    margin; `plain` (n,): without; `cosine` (n,): cosine of the target's angle, or None where the loss knows
-    no angle.
-    """
-
-    features: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    target: Tensor
-    plain: Tensor
-    cosine: Tensor | None = None
+__all__ = ["ClassLoss", "ClassOptions", "CosineOptions", "SoftmaxFamilyLoss", "SoftmaxOptions"]
 
 
-class SoftmaxFamilyLoss(Loss):
-    """Base of the losses with one learnable vector per class: `loss(embeddings, labels)`.
+class ClassOptions(TypedDict, total=False):
+    """Options of every loss with class vectors, see `ClassLoss`."""
 
-    A subclass writes `outputs`, the logits of a batch, and its defaults.
+    chunk_classes: int | None
+    trim: float
+    sample: float | None
+    seed: int
+
+
+class SoftmaxOptions(ClassOptions, total=False):
+    """Options of every loss that is a cross-entropy, see `SoftmaxFamilyLoss`."""
+
+    label_smoothing: float
+
+
+class CosineOptions(SoftmaxOptions, total=False):
+    """Options of every cross-entropy of cosines, see `CosineLoss`."""
+
+    filter_above: float | None
+
+
+DEFAULTS: dict[str, Any] = {
+    "chunk_classes": None,
+    "trim": 0.0,
+    "sample": None,
+    "seed": 0,
+    "label_smoothing": 0.0,
+    "filter_above": None,
+}
+
+
+def _full_signature(init: Any) -> inspect.Signature:
+    """The signature of a constructor without self, `**shared` replaced by the options it stands for."""
+    parameters = []
+    for parameter in list(inspect.signature(init).parameters.values())[1:]:
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            parameters.append(parameter)
+            continue
+        shared = parameter.annotation.__args__[0] if hasattr(parameter.annotation, "__args__") else None
+        hints = {} if shared is None else shared.__annotations__
+        parameters += [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[name], annotation=hint)
+            for name, hint in hints.items()
+        ]
+    return inspect.Signature(parameters)
+
+
+class ClassLoss(Loss):
+    """Base of the losses with learnable vectors for each class: `loss(embeddings, labels)`.
+
+    A subclass writes `values`, the losses of a batch's items, and its defaults.
 
     Args:
         num_classes: c ≥ 2.
         embedding_size: d.
+        vectors: k ≥ 1 vectors a class.
         bias: Whether logits have a learnable bias.
-        chunk_classes: Classes worked on at a time; by default as many as give 64 MiB of logits.
+        chunk_classes: Classes worked on at a time; by default as many as give 16 MiB of logits.
+        trim: Share of the batch's items, from 0 to below 1, that is left out: those with the largest loss,
+            rounded down. Networks learn what the right labels have in common before they learn wrong labels by
+            heart, so the items whose loss stays largest are mislabelled more often than others (Shen & Sanghavi,
+            Learning with bad training data via iterative trimmed loss minimization, ICML 2019). Set it near the
+            share of wrong labels; a larger one leaves out hard items too.
+        sample: Share of the classes, above 0 and below 1, that a training step works on: the batch's own, always,
+            and others drawn by (`seed`, step). Gradients are then sparse and hold these classes alone; move them
+            with `kyori.training.RowOptimizer`, as `kyori.fit` does. In evaluation mode all classes count. The
+            softmax over a sample is a little too easy, which hardly hurts where classes are many (An et al.,
+            Partial FC, 2021).
+        seed: Seed for `sample`. The step is saved in the state.
 
     Attributes:
-        weight: (c, d) class vectors.
-        bias: (c,) or None.
+        weight: (c, d) class vectors, or (c, k, d); drawn uniformly by Glorot's rule from torch's generator.
+        bias: (c,) or None; zeros at first.
+        row_parameters: Those with sparse gradients.
     """
 
     needs_classes: ClassVar[bool] = True
+    unit_vectors: ClassVar[bool] = False
+    """Whether only the direction of class vectors counts."""
     cost: ClassVar[str] = "n c"
 
     def __init__(
-        self, num_classes: int, embedding_size: int, *, bias: bool = False, chunk_classes: int | None = None
+        self, num_classes: int, embedding_size: int, *, vectors: int = 1, bias: bool = False, **shared: Any
     ):
         super().__init__()
-        if num_classes < 2:
-            raise ArgumentError(
-                f"num_classes must be at least 2, or there is nothing to separate; got {num_classes}."
-            )
-        if embedding_size < 1:
-            raise ArgumentError(f"embedding_size must be at least 1; got {embedding_size}.")
-        if chunk_classes is not None and chunk_classes < 1:
-            raise ArgumentError(f"chunk_classes must be at least 1 or None; got {chunk_classes}.")
-        self.chunk_classes = chunk_classes
-        self.weight = nn.Parameter(torch.empty(num_classes, embedding_size))
+        options = DEFAULTS | shared
+        _check_sizes(num_classes, embedding_size, vectors, options["chunk_classes"])
+        _check_shares(options["trim"], options["sample"])
+        self.chunk_classes: int | None = options["chunk_classes"]
+        self.trim: float = options["trim"]
+        self.sample: float | None = options["sample"]
+        self.seed: int = options["seed"]
+        shape = (num_classes, embedding_size) if vectors == 1 else (num_classes, vectors, embedding_size)
+        self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
-        nn.init.xavier_uniform_(self.weight)
+        nn.init.xavier_uniform_(self.weight.data.view(-1, embedding_size))
+        if self.sample is not None:
+            self.draws: Tensor
+            self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         self._stats: dict[str, Tensor] = {}
         self._labels_seen = False
 
-    def outputs(self, x: Tensor, labels: Tensor) -> Logits:
-        """The logits of x (n, d) for labels (n,)."""
-        raise NotImplementedError(f"{type(self).__name__} must define outputs")
+    def __init_subclass__(cls) -> None:
+        """Give `inspect.signature` the shared options too, which `**shared` hides."""
+        super().__init_subclass__()
+        if "__init__" in vars(cls):
+            cls.__signature__ = _full_signature(cls.__init__)  # type: ignore[attr-defined]
+
+    def values(self, x: Tensor, classes: Classes) -> Tensor:
+        """The losses (n,) of the items x (n, d), and `record` what was seen."""
+        raise NotImplementedError(f"{type(self).__name__} must define values")
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Logits (n, c) for prediction, of x (n, d) by class vectors (c, d) or (c, k, d) ready for use."""
+        raise NotImplementedError(f"{type(self).__name__} must define scores")
+
+    @property
+    def row_parameters(self) -> list[nn.Parameter]:
+        return [] if self.sample is None else [self.weight] + ([] if self.bias is None else [self.bias])
 
     def forward(self, embeddings: Tensor, labels: Tensor, *, reduction: Reduction = "mean") -> Tensor:
         """The mean loss of a batch.
@@ -86,7 +147,7 @@ class SoftmaxFamilyLoss(Loss):
         Args:
             embeddings: (n, d) floats; computed in float32 at least.
             labels: (n,) integers from 0 to c − 1.
-            reduction: "mean", "sum", or "none" for the (n,) losses of the items.
+            reduction: "mean", "sum", or "none" for the (n,) losses of the items, 0 for those left out by `trim`.
 
         Returns:
             Scalar with gradient; 0 with zero gradient, and a `DegenerateWarning` the first time, if n = 0.
@@ -99,22 +160,20 @@ class SoftmaxFamilyLoss(Loss):
         check_reduction(reduction)
         if not len(x):
             self._count_starved(1, on_cpu=True)
-            nothing = x.sum() * 0.0 + self.weight.sum() * 0.0
+            nothing = x.sum() * 0.0
+            if self.sample is None:
+                nothing = nothing + self.weight.sum() * 0.0
             return x.new_zeros(0) + nothing if reduction == "none" else nothing
         with torch.autocast(x.device.type, enabled=False):
-            logits = self.outputs(x, labels)
-            chunk = self.chunk_classes or max(1, _CHUNK_NUMBERS // len(x))
-            others, best = _OtherClasses.apply(logits.features, logits.weight, logits.bias, labels, chunk)
-            self._record(x, logits, best)
-            return reduce(nn.functional.softplus(others - logits.target), reduction)
+            return self._reduce(self.values(x, self._choose(labels)), reduction)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits (n, c) of embeddings (n, d), without margin: what the classes score at prediction."""
-        check_matrix(embeddings, "embeddings", self.weight.shape[1])
+        check_matrix(embeddings, "embeddings", self.weight.shape[-1])
         with torch.autocast(embeddings.device.type, enabled=False):
             x = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
-            outputs = self.outputs(x, torch.zeros(len(x), dtype=torch.long, device=x.device))
-            return nn.functional.linear(outputs.features, outputs.weight, outputs.bias)
+            all_rows = Classes(self.weight, None, x, x, self.unit_vectors).vectors(slice(None))  # type: ignore[arg-type]
+            return self.scores(x, all_rows)
 
     @property
     def stats(self) -> dict[str, float]:
@@ -130,11 +189,24 @@ class SoftmaxFamilyLoss(Loss):
         }
 
     def extra_repr(self) -> str:
-        classes, size = self.weight.shape
-        return f"num_classes={classes}, embedding_size={size}"
+        shown = [f"num_classes={self.weight.shape[0]}", f"embedding_size={self.weight.shape[-1]}"]
+        return ", ".join(shown + ([] if self.sample is None else [f"sample={self.sample}"]))
+
+    @torch.no_grad()
+    def record(self, x: Tensor, own: Tensor, best: Tensor, cosine: Tensor | None = None) -> None:
+        """Keep the statistics of items x (n, d) with logits `own` (n,), best others (n,) and own cosines (n,)."""
+        right = (own > best).float().mean()
+        self._stats = {
+            "active": 1.0 - right,
+            "accuracy": right,
+            "feature_norm": x.norm(dim=1).mean(),
+            "spread": spread(normalize(x)) if self.spherical else spread(x),
+        }
+        if cosine is not None:
+            self._stats["target_angle"] = cosine.clamp(-1, 1).acos().mean()
 
     def _check(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        classes, size = self.weight.shape
+        classes, size = self.weight.shape[0], self.weight.shape[-1]
         check_matrix(embeddings, "embeddings", size)
         labels = integers(labels, "labels", len(embeddings), "embedding")
         if labels.numel() and (labels.device.type == "cpu" or not self._labels_seen):
@@ -149,60 +221,114 @@ class SoftmaxFamilyLoss(Loss):
         x = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
         return x, labels.to(x.device)
 
-    @torch.no_grad()
-    def _record(self, x: Tensor, logits: Logits, best_other: Tensor) -> None:
-        right = (logits.plain > best_other).float().mean()
-        self._stats = {
-            "active": 1.0 - right,
-            "accuracy": right,
-            "feature_norm": x.norm(dim=1).mean(),
-            "spread": spread(normalize(x)) if self.spherical else spread(x),
-        }
-        if logits.cosine is not None:
-            self._stats["target_angle"] = logits.cosine.clamp(-1, 1).acos().mean()
+    def _choose(self, labels: Tensor) -> Classes:
+        """All classes, or those drawn for this step."""
+        if self.sample is None or not self.training:
+            return Classes(self.weight, self.bias, labels, labels, self.unit_vectors, self.chunk_classes)
+        rows = draw_classes(labels, len(self.weight), self.sample, self.seed, int(self.draws))
+        self.draws += 1
+        bias = None if self.bias is None else pick_rows(self.bias, rows)
+        places = torch.searchsorted(rows, labels)
+        return Classes(
+            pick_rows(self.weight, rows), bias, places, labels, self.unit_vectors, self.chunk_classes
+        )
+
+    def _reduce(self, values: Tensor, reduction: Reduction) -> Tensor:
+        dropped = int(self.trim * len(values))
+        if not dropped:
+            return reduce(values, reduction)
+        size = values.detach().masked_fill(~values.isfinite(), -torch.inf)  # what is no number must be seen
+        kept = torch.ones_like(values, dtype=torch.bool)
+        kept[size.topk(dropped, sorted=False).indices] = False
+        return values.masked_fill(~kept, 0.0) if reduction == "none" else reduce(values[kept], reduction)
 
 
-class _OtherClasses(torch.autograd.Function):
-    """log Σ_{j≠y} exp(x·w_j + b_j) and max_{j≠y} (x·w_j + b_j), both (n,), chunk by chunk of classes."""
+class SoftmaxFamilyLoss(ClassLoss):
+    """Base of the losses that are a cross-entropy over the classes.
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, chunk: int
-    ) -> tuple[Tensor, Tensor]:
-        total = x.new_full((len(x),), -torch.inf)
-        best = total.clone()
-        for start in range(0, len(weight), chunk):
-            z = _others(x, weight, bias, labels, start, chunk)
-            total = torch.logaddexp(total, z.logsumexp(1))
-            best = torch.maximum(best, z.amax(1))
-        ctx.chunk = chunk
-        ctx.save_for_backward(x, weight, bias, labels, total)
-        ctx.mark_non_differentiable(best)
-        return total, best
+    A subclass writes what differs from `softmax(x @ weight.T + bias)`: `features`, `target_logit`, `look`.
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, bias, labels, total = ctx.saved_tensors
-        x_gradient = torch.zeros_like(x)
-        weight_gradient = torch.empty_like(weight)
-        bias_gradient = None if bias is None else torch.empty_like(bias)
-        with torch.autocast(x.device.type, enabled=False):
-            for start in range(0, len(weight), ctx.chunk):
-                rows = slice(start, start + ctx.chunk)
-                share = _others(x, weight, bias, labels, start, ctx.chunk).sub_(total[:, None]).exp_()
-                share.mul_(gradient[:, None])
-                x_gradient.addmm_(share, weight[rows])
-                weight_gradient[rows] = share.T @ x
-                if bias_gradient is not None:
-                    bias_gradient[rows] = share.sum(0)
-        return x_gradient, weight_gradient, bias_gradient, None, None
+    Args:
+        num_classes: c ≥ 2.
+        embedding_size: d.
+        vectors: k ≥ 1 vectors a class.
+        bias: Whether logits have a learnable bias.
+        label_smoothing: ε from 0 to below 1: the wanted probabilities are 1 − ε + ε/c for the item's class and ε/c for
+            the others, c being the classes in the softmax (Szegedy et al., Rethinking the Inception
+            architecture, CVPR 2016).
+        **shared: See `ClassLoss`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_size: int,
+        *,
+        vectors: int = 1,
+        bias: bool = False,
+        label_smoothing: float = 0.0,
+        **shared: Unpack[ClassOptions],
+    ):
+        super().__init__(num_classes, embedding_size, vectors=vectors, bias=bias, **shared)
+        if not 0 <= label_smoothing < 1:
+            raise ArgumentError(f"label_smoothing must be from 0 to below 1; got {label_smoothing}.")
+        self.label_smoothing = label_smoothing
+
+    def features(self, x: Tensor) -> Tensor:
+        """What meets the class vectors, (n, d) from (n, d)."""
+        return x
+
+    def target_logit(self, own: Tensor, x: Tensor, classes: Classes) -> Tensor:
+        """The target's logit (n,) with its margin, from the one without."""
+        return own
+
+    def scores(self, x: Tensor, weight: Tensor) -> Tensor:
+        return nn.functional.linear(self.features(x), weight, self.bias)
+
+    def look(self, x: Tensor, classes: Classes) -> Look:
+        """The logits of x (n, d)."""
+        return classes.look(self.features(x), fold=sums_and_counts if self.label_smoothing else None)
+
+    def cosine(self, own: Tensor, x: Tensor) -> Tensor | None:
+        """Cosine of the angle to the own class vector (n,), for the statistics; None where there is no angle."""
+        return None
+
+    def values(self, x: Tensor, classes: Classes) -> Tensor:
+        look = self.look(x, classes)
+        self.record(x, look.own, look.best, self.cosine(look.own.detach(), x.detach()))
+        return self.cross_entropy(look, self.target_logit(look.own, x, classes))
+
+    def cross_entropy(self, look: Look, target: Tensor) -> Tensor:
+        """The items' losses (n,) where the target's logit is `target` (n,)."""
+        value = nn.functional.softplus(look.others - target)
+        if look.total is None:
+            return value
+        sums, counts = look.total
+        return value + self.label_smoothing * (target - (target + sums) / (1.0 + counts))
 
 
-def _others(x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, start: int, chunk: int) -> Tensor:
-    """Logits (n, ≤ chunk) of the classes from `start` on, −inf at the item's own class."""
-    rows = slice(start, start + chunk)
-    z = nn.functional.linear(x, weight[rows], None if bias is None else bias[rows])
-    inside = (labels >= start) & (labels < start + z.shape[1])
-    own = (labels - start).clamp(0, z.shape[1] - 1)[:, None]
-    return z.scatter_(1, own, z.gather(1, own).masked_fill(inside[:, None], -torch.inf))
+def sums_and_counts(z: Tensor) -> Tensor:
+    """(2, n): sum of the other logits and their number, which smoothing needs."""
+    return torch.stack([finite(z).sum(1), (z > -torch.inf).sum(1).to(z.dtype)])
+
+
+def _check_sizes(num_classes: int, embedding_size: int, vectors: int, chunk_classes: int | None) -> None:
+    if num_classes < 2:
+        raise ArgumentError(
+            f"num_classes must be at least 2, or there is nothing to separate; got {num_classes}."
+        )
+    if embedding_size < 1:
+        raise ArgumentError(f"embedding_size must be at least 1; got {embedding_size}.")
+    if vectors < 1:
+        raise ArgumentError(f"vectors of a class must be at least 1; got {vectors}.")
+    if chunk_classes is not None and chunk_classes < 1:
+        raise ArgumentError(f"chunk_classes must be at least 1 or None; got {chunk_classes}.")
+
+
+def _check_shares(trim: float, sample: float | None) -> None:
+    if not 0 <= trim < 1:
+        raise ArgumentError(f"trim must be from 0 to below 1, a share of the items; got {trim}.")
+    if sample is not None and not 0 < sample < 1:
+        raise ArgumentError(
+            f"sample must be above 0 and below 1, a share of the classes, or None for all; got {sample}."
+        )

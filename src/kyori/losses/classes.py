@@ -1,0 +1,250 @@
+"""The engine of all losses with class vectors: one look at all classes, chunk by chunk, never all logits at once.
+
+A look finds per item what a loss needs of its logits z: the own class's logit, `log Σ_{j≠y} exp z_j` over the
+others, and any sum over them. Logits are recomputed in the backward pass, so memory is O(n × chunk) beside the
+class vectors and their gradient, which is written once, chunk by chunk. Class vectors are scaled to length 1
+within the chunk: no second copy of them is ever held.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..distances import normalize
+
+__all__ = ["Change", "Classes", "Look", "finite"]
+
+_CHUNK_NUMBERS = 2**22  # 16 MiB of float32 logits at a time: larger is no faster, on the CPU slower
+
+Change = Callable[[Tensor], Tensor]
+
+
+class Look(NamedTuple):
+    """What one look at all classes finds.
+
+    `own` (n,): logit of the item's class. `others` (n,): log Σ_{j≠y} exp z_j, −inf where there is none. `best`
+    (n,): the largest other logit, without gradient. `total`: the sum over chunks of what `fold` made of them.
+    """
+
+    own: Tensor
+    others: Tensor
+    best: Tensor
+    total: Tensor | None
+
+
+class Classes(NamedTuple):
+    """The classes that a step works on: all, or those drawn for it.
+
+    `weight` (c, d), or (c, k, d) with k vectors a class; `bias` (c,) or None; `labels` (n,): each item's row in
+    them; `numbers` (n,): each item's class number; `unit`: whether vectors count as if of length 1; `chunk`:
+    classes at a time, None for as many as give 16 MiB of logits.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    labels: Tensor
+    numbers: Tensor
+    unit: bool
+    chunk: int | None = None
+
+    def look(
+        self,
+        features: Tensor,
+        *,
+        merge: Change | None = None,
+        above: Tensor | float | None = None,
+        bend: Change | None = None,
+        fold: Change | None = None,
+        log: bool = True,
+    ) -> Look:
+        """Look at the logits `features @ weight.T + bias` of features (n, d).
+
+        Args:
+            features: (n, d).
+            merge: (n, b, k) → (n, b), one logit a class from those of its k vectors.
+            above: Other classes whose logit exceeds it are left out: a number, or one an item (n, 1).
+            bend: (n, b) → (n, b), changes the logits of the other classes.
+            fold: (n, b) → any shape, what to sum over the chunks; it sees −inf where there is no other class.
+            log: Whether `others` is wanted.
+        """
+        vectors = self.weight.shape[1] if self.weight.ndim == 3 else 1
+        chunk = self.chunk or max(1, _CHUNK_NUMBERS // (max(1, len(features)) * vectors))
+        plan = _Plan(chunk, self.unit, merge, above, bend, fold, log)
+        own, others, best, total = _LookAtAll.apply(features, self.weight, self.bias, self.labels, plan)
+        return Look(own, others, best, total)
+
+    def vectors(self, rows: Tensor) -> Tensor:
+        """The vectors (b, d) or (b, k, d) of some rows, of length 1 if they count as such."""
+        picked = self.weight[rows]
+        return unit_rows(picked) if self.unit else picked
+
+
+def unit_rows(weight: Tensor) -> Tensor:
+    """Vectors (…, d) divided by their length."""
+    return normalize(weight.flatten(0, -2)).view_as(weight)
+
+
+def finite(z: Tensor) -> Tensor:
+    """Logits with 0 where there is no class."""
+    return z.masked_fill(z == -torch.inf, 0.0)
+
+
+class _Plan(NamedTuple):
+    chunk: int
+    unit: bool
+    merge: Change | None
+    above: Tensor | float | None
+    bend: Change | None
+    fold: Change | None
+    log: bool
+
+    @property
+    def plain(self) -> bool:
+        """Whether logits are used as they are, so that their gradient is written by hand."""
+        return self.merge is None and self.bend is None and self.fold is None
+
+
+class _LookAtAll(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, plan: _Plan
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        n = len(x)
+        own, best = x.new_zeros(n), x.new_full((n,), -torch.inf)
+        top, exps = best.clone(), x.new_zeros(n)
+        total: Tensor | None = None
+        for start in range(0, len(weight), plan.chunk):
+            z = _logits(x, weight, bias, plan, start)[0]
+            z = z if plan.merge is None else plan.merge(z)
+            place, inside = _own_place(labels, start, z.shape[1])
+            own = torch.where(inside, z.gather(1, place)[:, 0], own)
+            peak = _leave_out(z, place, inside).amax(1)
+            best = torch.maximum(best, peak)
+            if plan.above is not None or plan.bend is not None:
+                z = _others(z, plan)
+                peak = z.amax(1)
+            if plan.fold is not None:
+                part = plan.fold(z)
+                total = part if total is None else total + part
+            if plan.log:
+                top, exps = _add_exps(z, peak, top, exps)
+        others = exps.log() + top if plan.log else top
+        ctx.plan = plan
+        ctx.save_for_backward(x, weight, bias, labels, others)
+        ctx.mark_non_differentiable(best)
+        return own, others, best, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, own: Tensor, others: Tensor, _: Tensor, total: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        x, weight, bias, labels, log = ctx.saved_tensors
+        plan: _Plan = ctx.plan
+        x_gradient, weight_gradient = torch.zeros_like(x), torch.empty_like(weight)
+        bias_gradient = None if bias is None else torch.empty_like(bias)
+        with torch.autocast(x.device.type, enabled=False):
+            for start in range(0, len(weight), plan.chunk):
+                z, w, length = _logits(x, weight, bias, plan, start)
+                place, inside = _own_place(labels, start, z.shape[1])
+                by_hand = _gradient_by_hand if plan.plain else _gradient_by_autograd
+                g = by_hand(z, place, inside, plan, log, own, others, total).flatten(1)
+                x_gradient.addmm_(g, w)
+                part = g.T @ x
+                if length is not None:  # through w = v/‖v‖
+                    part = part.sub_(w * (part * w).sum(1, keepdim=True)).div_(length)
+                rows = slice(start, start + plan.chunk)
+                weight_gradient[rows] = part.view_as(weight[rows])
+                if bias_gradient is not None:
+                    bias_gradient[rows] = g.sum(0)
+        return x_gradient, weight_gradient, bias_gradient, None, None
+
+
+def _logits(
+    x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, start: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Logits (n, b) or (n, b, k) of the classes from `start` on, their vectors (b·k, d) and lengths."""
+    part = weight[start : start + plan.chunk]
+    w, length = part.flatten(0, -2), None
+    if plan.unit:
+        squared = w.square().sum(1, keepdim=True)
+        empty = squared <= torch.finfo(w.dtype).tiny
+        length = squared.masked_fill(empty, 1.0).sqrt().masked_fill(empty, torch.inf)
+        w = w / length
+    b = None if bias is None else bias[start : start + plan.chunk]
+    z = torch.nn.functional.linear(x, w, b)
+    return (z if part.ndim == 2 else z.unflatten(1, part.shape[:2])), w, length
+
+
+def _own_place(labels: Tensor, start: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Each item's column (n, 1) in a chunk, and whether its class stands there (n,)."""
+    inside = (labels >= start) & (labels < start + classes)
+    return (labels - start).clamp(0, classes - 1)[:, None], inside
+
+
+def _leave_out(z: Tensor, place: Tensor, inside: Tensor) -> Tensor:
+    """z with −inf at the item's own class, in place."""
+    return z.scatter_(1, place, z.gather(1, place).masked_fill(inside[:, None], -torch.inf))
+
+
+def _others(z: Tensor, plan: _Plan) -> Tensor:
+    """Logits as the loss uses them, −inf where they are left out; z is overwritten."""
+    if plan.above is not None:
+        z.masked_fill_(z > plan.above, -torch.inf)
+    if plan.bend is None:
+        return z
+    out = z == -torch.inf
+    return plan.bend(z.masked_fill_(out, 0.0)).masked_fill(out, -torch.inf)
+
+
+def _add_exps(z: Tensor, peak: Tensor, top: Tensor, exps: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of exp (n,) in units of exp(top), with those of a chunk added; z is overwritten."""
+    higher = torch.maximum(top, peak)
+    safe = higher.masked_fill(higher == -torch.inf, 0.0)
+    exps = exps * (top - safe).exp_() + z.sub_(safe[:, None]).exp_().sum(1)
+    return higher, exps
+
+
+def _gradient_by_hand(
+    z: Tensor, place: Tensor, inside: Tensor, plan: _Plan, log: Tensor, own: Tensor, others: Tensor, _: Any
+) -> Tensor:
+    """∂/∂z (n, b) from the gradients of `own` and `others`; z is overwritten."""
+    if plan.above is not None:
+        z.masked_fill_(z > plan.above, -torch.inf)
+    safe = log.masked_fill(log == -torch.inf, 0.0)
+    share = z.sub_(safe[:, None]).exp_().mul_(others[:, None])
+    return share.scatter_(1, place, torch.where(inside[:, None], own[:, None], share.gather(1, place)))
+
+
+def _gradient_by_autograd(
+    z: Tensor,
+    place: Tensor,
+    inside: Tensor,
+    plan: _Plan,
+    log: Tensor,
+    own: Tensor,
+    others: Tensor,
+    total: Tensor | None,
+) -> Tensor:
+    """The same through `merge`, `bend` and `fold`, which are differentiated within the chunk."""
+    leaf = z.requires_grad_()
+    with torch.enable_grad():
+        merged = leaf.view_as(leaf) if plan.merge is None else plan.merge(leaf)
+        hidden = torch.zeros_like(merged, dtype=torch.bool).scatter_(1, place, inside[:, None])
+        if plan.above is not None:
+            hidden |= merged.detach() > plan.above
+        used = merged.masked_fill(hidden, 0.0)
+        used = (used if plan.bend is None else plan.bend(used)).masked_fill(hidden, -torch.inf)
+        outputs = [merged.gather(1, place)[:, 0]]
+        gradients = [own * inside]
+        if plan.log:
+            safe = log.masked_fill(log == -torch.inf, 0.0)
+            outputs.append(used)
+            gradients.append((used.detach() - safe[:, None]).exp_().mul_(others[:, None]))
+        if plan.fold is not None and total is not None:
+            outputs.append(plan.fold(used))
+            gradients.append(total)
+    return torch.autograd.grad(outputs, leaf, gradients)[0]

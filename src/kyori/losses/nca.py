@@ -1,0 +1,70 @@
+"""Neighbourhood components analysis as a loss: each item finds its class among soft neighbours."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..distances import Distance
+from .loss import check_positive
+from .pairwise import PairwiseLoss, Terms
+
+__all__ = ["NCALoss"]
+
+
+class NCALoss(PairwiseLoss):
+    """NCA: −log of the probability that an item's soft neighbour is of its class.
+
+    The neighbour of a is j ≠ a with probability e^{−sD(a,j)} / Σ_k e^{−sD(a,k)}. Items without a positive do not
+    count; those without a negative have a loss of 0.
+
+    Goldberger, Roweis, Hinton & Salakhutdinov, "Neighbourhood components analysis", NeurIPS 2004, in the form that
+    maximises the sum of the logarithms. Differs from pytorch-metric-learning, which leaves out the items whose
+    probability underflows to 0; those have the largest loss.
+
+    Args:
+        scale: s > 0.
+        distance: A name from `kyori.distances`.
+        normalize: Put embeddings on the unit sphere first.
+        block_rows: See `PairwiseLoss`.
+
+    >>> loss = NCALoss(normalize=False)
+    >>> loss(torch.tensor([[0.0], [0.0], [99.0], [99.0]]), torch.tensor([0, 0, 1, 1]))
+    tensor(0.)
+    """
+
+    name: ClassVar[str] = "nca"
+    formula: ClassVar[str] = "−log Σ_{p} e^{−sD(a,p)} / Σ_{j≠a} e^{−sD(a,j)}"
+    paper: ClassVar[str] = (
+        "Goldberger, Roweis, Hinton & Salakhutdinov, Neighbourhood components analysis, NeurIPS 2004"
+    )
+    cost: ClassVar[str] = "n m"
+    per_anchor: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        *,
+        distance: Distance = "squared_euclidean",
+        normalize: bool = True,
+        block_rows: int | None = None,
+    ):
+        super().__init__(distance=distance, normalize=normalize, block_rows=block_rows)
+        check_positive(scale, "scale")
+        self.scale = scale
+
+    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
+        z = -self.scale * D
+        near, far = _log_sum_exp(z, positive), _log_sum_exp(z, negative)
+        usable = positive.any(1)
+        value = torch.nn.functional.softplus(far - near).masked_fill(~usable, 0.0)[:, None]
+        weight = usable.to(D.dtype)[:, None]
+        # pulled or pushed at all: the wrong neighbours' share is more than rounding
+        active = (value.detach() > torch.finfo(D.dtype).eps).to(D.dtype)
+        return Terms(value, weight, active.sum(1), weight[:, 0])
+
+
+def _log_sum_exp(z: Tensor, mask: Tensor) -> Tensor:
+    """log Σ e^z (b,) over the mask; about −∞ but finite, with no gradient, where it is empty."""
+    lowest = torch.finfo(z.dtype).min / 4
+    return torch.where(mask, z, lowest).logsumexp(1)
