@@ -8,16 +8,32 @@ with P positives each, where the triplets are N·P·N.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from ..distances import Distance
+from ..errors import ArgumentError
 
 _CELLS = 32  # cells for each threshold: 3 % of the values share one with a threshold
 _FEW = 64  # thresholds up to which comparing with each is faster than searching
 
-__all__ = ["Picks", "Positives", "facenet", "hardest", "hinge_counts", "random_picks", "soft_sums"]
+__all__ = [
+    "Draw",
+    "Picks",
+    "Positives",
+    "Strategy",
+    "batch_picks",
+    "check_on_sphere",
+    "distance_weighted",
+    "facenet",
+    "hardest",
+    "hinge_counts",
+    "random_picks",
+    "soft_sums",
+]
 
 
 class Positives(NamedTuple):
@@ -183,6 +199,93 @@ def random_picks(positive: Tensor, negative: Tensor, chance: Tensor) -> Picks:
         chosen.append(torch.searchsorted(order, rank).clamp_(max=mask.shape[1] - 1))
     valid = (positive.any(1) & negative.any(1))[:, None].expand(chance.shape[:2])
     return Picks(chosen[0], chosen[1], valid)
+
+
+Strategy = Literal["easy", "semihard", "hard"]
+
+
+@torch.no_grad()
+def batch_picks(
+    D: Tensor, positive: Tensor, negative: Tensor, positives: Strategy, negatives: Strategy
+) -> Picks:
+    """For each anchor one positive and one negative.
+
+    Positive: `hard` the farthest, `easy` the closest, `semihard` the farthest that is closer than the negative.
+    Negative: `hard` the closest, `easy` the farthest, `semihard` the closest that is farther than the positive.
+    An anchor without such a pair has no triplet.
+    """
+    if positives == "semihard":
+        other, near = _pick(D, negative, farthest=negatives == "easy")
+        pick, at = _pick(D, positive & (near > D), farthest=True)
+        return Picks(pick, other, near.isfinite() & at.isfinite())
+    pick, at = _pick(D, positive, farthest=positives == "hard")
+    if negatives == "semihard":
+        negative = negative & (at < D)
+    other, near = _pick(D, negative, farthest=negatives == "easy")
+    return Picks(pick, other, near.isfinite() & at.isfinite())
+
+
+def _pick(D: Tensor, mask: Tensor, *, farthest: bool) -> tuple[Tensor, Tensor]:
+    """Column and distance (b, 1) of the farthest or closest entry; infinite where there is none."""
+    outside = -torch.inf if farthest else torch.inf
+    best = torch.where(mask, D, outside)
+    distance, column = best.max(1, keepdim=True) if farthest else best.min(1, keepdim=True)
+    return column, distance
+
+
+_NEAREST, _FARTHEST = 0.5, 1.4  # of the paper's authors: closer ones weigh no more, farther ones not at all
+
+
+def check_on_sphere(distance: Distance, normalize: bool) -> None:
+    """Raise `ArgumentError` unless embeddings are unit vectors and their euclidean distance can be told."""
+    if distance == "cosine" or (normalize and distance in ("euclidean", "squared_euclidean")):
+        return
+    raise ArgumentError(
+        "mining='distance_weighted' needs unit vectors: distance 'cosine', or normalize=True with 'euclidean' or "
+        f"'squared_euclidean'; got distance {distance!r} and normalize={normalize}."
+    )
+
+
+@torch.no_grad()
+def distance_weighted(
+    D: Tensor, positive: Tensor, negative: Tensor, chance: Tensor, distance: Distance, d: int
+) -> Picks:
+    """Triplets of a random positive and a negative drawn with probability ∝ 1/q(D).
+
+    q(D) ∝ D^(d−2)·(1 − D²/4)^((d−3)/2) is the density of euclidean distances on the sphere in d dimensions. Negatives
+    closer than 0.5 weigh as if they were at 0.5, those beyond 1.4 nothing unless all are. `chance` (b, k, 2) in [0, 1).
+    """
+    square = {"squared_euclidean": D, "cosine": 2.0 * D}.get(distance)
+    square = D.square() if square is None else square
+    inside = negative & (square < _FARTHEST**2)
+    allowed = torch.where(inside.any(1, keepdim=True), inside, negative)
+    square = square.clamp(min=_NEAREST**2, max=_FARTHEST**2)
+    log_weight = (2.0 - d) / 2.0 * square.log() - (d - 3) / 2.0 * torch.log1p(-0.25 * square)
+    weight = log_weight.masked_fill_(~allowed, -torch.inf).softmax(1).nan_to_num_(0.0)
+    order = weight.double().cumsum(1)
+    chosen = torch.searchsorted(order, chance[..., 1].double() * order[:, -1:], right=True)
+    last = weight.shape[1] - 1 - weight.flip(1).gt(0).to(torch.uint8).argmax(1, keepdim=True)
+    picks = random_picks(positive, negative, chance)
+    return picks._replace(negatives=torch.minimum(chosen, last))
+
+
+class Draw(nn.Module):
+    """Seeded random numbers, new ones each training step: `chance` (n, triplets, 2) in [0, 1)."""
+
+    def __init__(self, triplets: int, seed: int):
+        super().__init__()
+        self.triplets = triplets
+        self.seed = seed
+        self.step: Tensor
+        self.chance: Tensor
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def begin(self, n: int, device: torch.device) -> None:
+        """Draw for a batch of n anchors."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
+        self.chance = torch.rand(n, self.triplets, 2, generator=generator).to(device)
+        if self.training:
+            self.step += 1
 
 
 def soft_sums(

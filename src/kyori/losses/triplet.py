@@ -1,21 +1,40 @@
-"""The triplet loss, over triplets chosen in six ways."""
+"""The triplet loss, over triplets chosen in nine ways."""
 
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from ..distances import Distance, row_distance
+from ..distances import Distance, pairwise_distance, row_distance
 from ..errors import ArgumentError
 from ..relations import Pairs, Triplets
 from . import mining as mine
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Seen, Terms, seen
+from .rowwise import class_groups
 
 __all__ = ["TripletLoss"]
 
-Mining = Literal["all", "hard", "semihard", "facenet", "batch_hard", "random"]
+Mining = Literal[
+    "all",
+    "hard",
+    "semihard",
+    "facenet",
+    "batch_hard",
+    "easy_positive",
+    "batch",
+    "distance_weighted",
+    "random",
+]
 Average = Literal["active", "candidates"]
+_BATCH: dict[str, tuple[mine.Strategy, mine.Strategy]] = {
+    "batch_hard": ("hard", "hard"),
+    "easy_positive": ("easy", "semihard"),
+    "batch": ("hard", "hard"),
+}
+_DRAWN = ("random", "distance_weighted")
+_GROUP = 1024  # positive pairs whose negatives are looked at together with `swap`
 
 
 class TripletLoss(PairwiseLoss):
@@ -28,14 +47,31 @@ class TripletLoss(PairwiseLoss):
     | `semihard` | D(a,p) < D(a,n) < D(a,p) + m | those with a loss |
     | `facenet` | for each (a, p) the closest n with D(a,n) > D(a,p), else the farthest n | every (a, p) |
     | `batch_hard` | for each a the farthest p and the closest n | every a that has both |
+    | `easy_positive` | for each a the closest p and the closest n with D(a,n) > D(a,p) | every a that has both |
+    | `batch` | for each a one p and one n by `positives` and `negatives`, below | every a that has both |
+    | `distance_weighted` | `triplets` for each a: a random p, and n drawn with probability ∝ 1/q(D(a,n)) | those with a loss |
     | `random` | `triplets` random ones for each a | those with a loss |
 
+    | | `hard` | `semihard` | `easy` |
+    |---|---|---|---|
+    | `positives` | the farthest | the farthest that is closer than the negative | the closest |
+    | `negatives` | the closest | the closest that is farther than the positive | the farthest |
+
+    q is the density of distances between random points on the unit sphere; negatives closer than 0.5 weigh as if at
+    0.5, those beyond 1.4 are drawn only if there are no others.
+
+    With `swap`, the negative's distance to the nearer of anchor and positive counts, min(D(a,n), D(p,n)); triplets are
+    chosen by D(a,n) as without. With references p and n are both references (pytorch-metric-learning looks p up among
+    the anchors there).
+
     The sums are exact and cost O(n² log p) time and O(n²) memory; no list of triplets is built. Only
-    `soft=True` with `all`, `hard` or `semihard` costs O(n² p) time.
+    `soft=True` and `swap=True` with `all`, `hard` or `semihard` cost O(n² p) time.
 
     Schroff, Kalenichenko & Philbin, "FaceNet", CVPR 2015 (with `distance="squared_euclidean"`,
     `mining="facenet"`); Hermans, Beyer & Leibe, "In defense of the triplet loss", 2017
-    (`batch_hard`, `soft`).
+    (`batch_hard`, `soft`); Wu, Manmatha, Smola & Krähenbühl, "Sampling matters in deep embedding learning", ICCV 2017
+    (`distance_weighted`); Xuan, Stylianou & Pless, "Improved embeddings with easy positive triplet mining", WACV 2020
+    (`easy_positive`); Balntas et al., "Learning local feature descriptors with triplets", BMVC 2016 (`swap`).
 
     Args:
         margin: m ≥ 0, in units of the distance.
@@ -44,8 +80,11 @@ class TripletLoss(PairwiseLoss):
             bounds `semihard`.
         average: "active" or "candidates" (every triplet the table's second column draws from, with a loss or
             without) in place of the table's last column.
-        triplets: Triplets an anchor for `random`.
-        seed: Seed for `random`. Each training step draws anew; the step is saved in the state.
+        swap: Use min(D(a,n), D(p,n)) in place of D(a,n).
+        positives: "hard" (default), "semihard" or "easy", for `batch` only.
+        negatives: The same.
+        triplets: Triplets an anchor for `random` and `distance_weighted`.
+        seed: Seed for these two. Each training step draws anew; the step is saved in the state.
         distance: A name from `kyori.distances`.
         normalize: Put embeddings on the unit sphere first.
         block_rows: Anchors worked on at a time, see `PairwiseLoss`.
@@ -72,6 +111,9 @@ class TripletLoss(PairwiseLoss):
         *,
         soft: bool = False,
         average: Average | None = None,
+        swap: bool = False,
+        positives: mine.Strategy | None = None,
+        negatives: mine.Strategy | None = None,
         triplets: int = 4,
         seed: int = 0,
         distance: Distance = "euclidean",
@@ -86,23 +128,19 @@ class TripletLoss(PairwiseLoss):
             raise ArgumentError(f"margin must be at least 0; got {margin}.")
         if triplets < 1:
             raise ArgumentError(f"triplets must be at least 1; got {triplets}.")
+        if mining == "distance_weighted":
+            mine.check_on_sphere(distance, normalize)
         self.margin = margin
         self.mining = mining
         self.soft = soft
-        self.average = average or ("candidates" if mining in ("facenet", "batch_hard") else "active")
-        self.triplets = triplets
-        self.seed = seed
-        self.step: Tensor
-        self._chance: Tensor
-        self.register_buffer("step", torch.zeros((), dtype=torch.long) if mining == "random" else None)
+        self.average = average or ("candidates" if mining == "facenet" or mining in _BATCH else "active")
+        self.swap = swap
+        self.strategies = _strategies(mining, positives, negatives)
+        self.draw = mine.Draw(triplets, seed) if mining in _DRAWN else None
 
     def begin(self, n: int, device: torch.device) -> None:
-        if self.mining != "random":
-            return
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
-        self._chance = torch.rand(n, self.triplets, 2, generator=generator).to(device)
-        if self.training:
-            self.step += 1
+        if self.draw is not None:
+            self.draw.begin(n, device)
 
     def look_at_list(self, x: Tensor, listed: Pairs | Triplets) -> list[Seen] | None:
         """Explicit triplets one by one, whatever the mining; pairs as masks."""
@@ -115,30 +153,80 @@ class TripletLoss(PairwiseLoss):
         D = torch.stack(columns, 1)
         first = torch.tensor([True, False], device=x.device).expand(len(D), 2)
         block = Block(D, first, ~first, listed.anchors, anchors, positives)
-        zero = torch.zeros(len(D), 1, dtype=torch.long, device=x.device)
-        return [seen(block, self._picked(D, mine.Picks(zero, zero + 1, first[:, :1])))]
+        gap_to_positive = row_distance(positives, negatives, self.distance)[:, None] if self.swap else None
+        near = D[:, 1:] if gap_to_positive is None else torch.minimum(D[:, 1:], gap_to_positive)
+        return [seen(block, self._hinges(D[:, :1], near, first[:, :1]))]
 
     def block(self, block: Block) -> Terms:
         D, positive, negative = block.D, block.positive, block.negative
-        if self.mining == "random":
-            return self._picked(D, mine.random_picks(positive, negative, self._chance[block.anchors]))
-        if self.mining == "facenet":
-            return self._picked(D, mine.facenet(D, positive, negative))
-        if self.mining == "batch_hard":
-            return self._picked(D, mine.hardest(D, positive, negative))
+        if self.mining not in ("all", "hard", "semihard"):
+            return self._picked(block, self._picks(block))
         every = block.positives.long() * block.negatives
+        if self.swap:
+            return self._terms(*self._swapped(block), every)
         if self.soft:
             value, triplets = mine.soft_sums(D, positive, negative, self.margin, self.mining)
             return self._terms(value, triplets, every)
         G, active = mine.hinge_counts(D, positive, negative, self.margin, self.mining)
         return self._terms((G * D).sum(1) + self.margin * active, active, every)
 
-    def _picked(self, D: Tensor, picks: mine.Picks) -> Terms:
-        gap = D.gather(1, picks.positives) - D.gather(1, picks.negatives)
-        loss = torch.nn.functional.softplus(gap) if self.soft else (gap + self.margin).clamp(min=0)
-        candidates = picks.valid.sum(1)
-        active = ((loss > 0) & picks.valid).sum(1)
-        return self._terms((loss * picks.valid).sum(1), active, candidates)
+    def _picks(self, block: Block) -> mine.Picks:
+        D, positive, negative = block.D, block.positive, block.negative
+        if self.mining == "facenet":
+            return mine.facenet(D, positive, negative)
+        if self.strategies is not None:
+            return mine.batch_picks(D, positive, negative, *self.strategies)
+        assert self.draw is not None
+        chance = self.draw.chance[block.anchors]
+        if self.mining == "random":
+            return mine.random_picks(positive, negative, chance)
+        return mine.distance_weighted(D, positive, negative, chance, self.distance, block.x.shape[1])
+
+    def _picked(self, block: Block, picks: mine.Picks) -> Terms:
+        near = block.D.gather(1, picks.negatives)
+        if self.swap:
+            ends = block.y[picks.positives.flatten()], block.y[picks.negatives.flatten()]
+            near = torch.minimum(near, row_distance(*ends, self.distance).view_as(near))
+        return self._hinges(block.D.gather(1, picks.positives), near, picks.valid)
+
+    def _hinges(self, far: Tensor, near: Tensor, valid: Tensor) -> Terms:
+        loss = self._loss(far - near)
+        active = ((loss > 0) & valid).sum(1)
+        return self._terms((loss * valid).sum(1), active, valid.sum(1))
+
+    def _loss(self, gap: Tensor) -> Tensor:
+        return torch.nn.functional.softplus(gap) if self.soft else (gap + self.margin).clamp(min=0)
+
+    def _swapped(self, block: Block) -> tuple[Tensor, Tensor]:
+        """Sum and number of the chosen triplets of each anchor, (b,), positive pair by positive pair."""
+        size = max(1, _GROUP // max(1, int(block.positives.max())))
+        groups = list(class_groups(block.labels, block.positive, size))
+        order = torch.cat([group.rows for group in groups])
+        masks = block.positive[order].split(size), block.negative[order].split(size)
+        parts = [
+            checkpoint(
+                self._swapped_group, D, block.y, group.columns, *both,
+                use_reentrant=False, preserve_rng_state=False,
+            )
+            for group, D, *both in zip(groups, block.D[order].split(size), *masks, strict=True)
+        ]  # fmt: skip
+        value, count = (torch.cat(part)[order.argsort()] for part in zip(*parts, strict=True))
+        return value, count
+
+    def _swapped_group(
+        self, D: Tensor, y: Tensor, columns: Tensor, positive: Tensor, negative: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        among = pairwise_distance(y[columns], y, self.distance)
+        anchors, places = positive[:, columns].nonzero(as_tuple=True)
+        far = D[anchors, columns[places]][:, None]
+        near = D[anchors]
+        gap = far - near
+        chosen = negative[anchors]
+        if self.mining != "all":
+            chosen = chosen & (gap >= 0 if self.mining == "hard" else (gap < 0) & (gap > -self.margin))
+        loss = self._loss(far - torch.minimum(near, among[places])) * chosen
+        count = D.new_zeros(len(D)).index_add(0, anchors, (loss.detach() > 0).sum(1).to(D.dtype))
+        return D.new_zeros(len(D)).index_add(0, anchors, loss.sum(1)), count.long()
 
     def _terms(self, value: Tensor, active: Tensor, candidates: Tensor) -> Terms:
         weight = active if self.average == "active" else candidates
@@ -146,3 +234,23 @@ class TripletLoss(PairwiseLoss):
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, mining={self.mining!r}, soft={self.soft}, {super().extra_repr()}"
+
+
+def _strategies(
+    mining: Mining, positives: mine.Strategy | None, negatives: mine.Strategy | None
+) -> tuple[mine.Strategy, mine.Strategy] | None:
+    """How positive and negative of an anchor are chosen, where there is one of each."""
+    if mining != "batch":
+        if positives is not None or negatives is not None:
+            raise ArgumentError(
+                f"positives and negatives go with mining='batch'; got mining={mining!r}. Choose 'batch', or leave them out."
+            )
+        return _BATCH.get(mining)
+    chosen = positives or "hard", negatives or "hard"
+    for value, name in zip(chosen, ("positives", "negatives"), strict=True):
+        check_choice(value, name, mine.Strategy)
+    if chosen == ("semihard", "semihard"):
+        raise ArgumentError(
+            "positives and negatives cannot both be 'semihard': each would wait for the other."
+        )
+    return chosen

@@ -1,0 +1,198 @@
+"""Sums over the masked entries of rows, with their gradients written out: the few passes that ranking losses need.
+
+A row sum of the whole matrix (n, m) is worth writing out by hand; what concerns positives only is done on a flat
+list of them, as they are few, by automatic differentiation.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .mining import sorted_positives
+
+__all__ = [
+    "PositivePairs",
+    "class_groups",
+    "log_sum_exp",
+    "only",
+    "pair_log_sum_exp",
+    "pair_maximum",
+    "positive_pairs",
+    "rank_sums",
+    "soft_histogram",
+    "with_gradient",
+]
+
+_CACHED = 2**18  # numbers that are worked on at a time: they stay in the processor's cache
+
+
+class PositivePairs(NamedTuple):
+    """All positive pairs of b anchors, anchor by anchor: rows, columns and distances, each (q,)."""
+
+    anchors: Tensor
+    columns: Tensor
+    distances: Tensor
+
+    def sum(self, values: Tensor, b: int) -> Tensor:
+        """Sum of the values (q,) of each anchor's pairs, (b,)."""
+        return values.new_zeros(b).index_add(0, self.anchors, values)
+
+
+def positive_pairs(D: Tensor, positive: Tensor) -> PositivePairs:
+    """The positive pairs with their distances, which carry the gradient."""
+    anchors, columns = positive.nonzero(as_tuple=True)
+    distances = D.flatten().index_select(0, anchors * D.shape[1] + columns)
+    return PositivePairs(anchors, columns, distances)
+
+
+def only(D: Tensor, mask: Tensor, other: float) -> Tensor:
+    """`D` without gradient, and `other` where `mask` is False."""
+    return torch.where(mask, D.detach(), other)
+
+
+class _Given(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, D: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0][:, None], None, None
+
+
+def with_gradient(D: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """`value` (b,) of rows `D` (b, m), which has the known derivative `gradient` (b, m)."""
+    given: Tensor = _Given.apply(D, value, gradient)
+    return given
+
+
+def log_sum_exp(D: Tensor, logits: Tensor, slope: float | Tensor) -> Tensor:
+    """log Σ exp of each row of `logits` (b, m), −inf where an entry does not count; −inf for rows without any.
+
+    `logits` is taken without gradient; `slope` is its derivative by `D`, a number or (b, m).
+    """
+    with torch.no_grad():
+        top, place = logits.max(1)
+        share = torch.softmax(logits, 1)
+        empty = top == -torch.inf
+        share.masked_fill_(empty[:, None], 0.0)
+        value = top - share.gather(1, place[:, None])[:, 0].log().masked_fill(empty, 0.0)
+        share *= slope
+    return with_gradient(D, value, share)
+
+
+def pair_maximum(pairs: PositivePairs, b: int) -> Tensor:
+    """Largest distance of each anchor to a positive, (b,), −inf without any and without gradient."""
+    top = pairs.distances.new_full((b,), -torch.inf)
+    return top.scatter_reduce_(0, pairs.anchors, pairs.distances.detach(), "amax")
+
+
+def pair_log_sum_exp(pairs: PositivePairs, logits: Tensor, b: int) -> Tensor:
+    """log Σ exp of the logits (q,) of each anchor's pairs, (b,); −inf for anchors without any."""
+    top = pair_maximum(pairs._replace(distances=logits), b)
+    total = pairs.sum((logits - top[pairs.anchors]).exp(), b)
+    empty = top == -torch.inf
+    return (top + total.masked_fill(empty, 1.0).log()).masked_fill(empty, -torch.inf)
+
+
+class _SoftHistogram(torch.autograd.Function):
+    """Triangular kernels: a value between two nodes counts for both, by its distance to each."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: Tensor | None, nodes: int, low: float, width: float) -> Tensor:
+        b = len(x)
+        place = (x - low).div_(width).clamp_(0, nodes - 1)
+        lower = place.nan_to_num(0.0).clamp_(max=nodes - 2).floor_()
+        part = place.sub_(lower)
+        cell = lower.to(torch.int32)
+        if mask is not None:
+            cell = torch.where(mask, cell, nodes - 1)
+            part = torch.where(mask, part, 0.0)
+        start = torch.arange(b, device=x.device, dtype=torch.int32)[:, None] * nodes
+        flat = (cell + start).flatten()
+        count = torch.bincount(flat, minlength=b * nodes).view(b, nodes)[:, :-1].to(x.dtype)
+        upper = torch.bincount(flat, part.flatten(), minlength=b * nodes).view(b, nodes)[:, :-1].to(x.dtype)
+        ctx.save_for_backward(cell)
+        ctx.width = width
+        histogram = x.new_zeros(b, nodes)
+        histogram[:, :-1] += count - upper
+        histogram[:, 1:] += upper
+        return histogram
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (cell,) = ctx.saved_tensors
+        slope = torch.nn.functional.pad(gradients[0].diff(dim=1) / ctx.width, (0, 1))
+        return slope.gather(1, cell.long()), None, None, None, None
+
+
+def soft_histogram(x: Tensor, mask: Tensor | None, *, nodes: int, low: float, width: float) -> Tensor:
+    """Histogram (b, nodes) of each row of x (b, m) where `mask` is True; two nodes a value, so O(m) a row.
+
+    Node j lies at low + j·width; values beyond the ends count as the ends.
+    """
+    histogram: Tensor = _SoftHistogram.apply(x, mask, nodes, low, width)
+    return histogram
+
+
+Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def rank_sums(D: Tensor, positive: Tensor, negative: Tensor, temperature: float, formula: Formula) -> Tensor:
+    """Σ over the positives p of each anchor of formula(R₊, R₋, P), (b,).
+
+    R₊ and R₋ say how many other positives, and how many negatives, lie before p: each counts σ((D(a,p) − D)/τ).
+    P is the anchor's number of positives. O(b·m·p) time, in O(b·m) memory.
+    """
+    with torch.no_grad():
+        near = sorted_positives(D, positive)
+        filled = near.filled
+        others = near.distances.masked_fill(~filled, torch.inf)
+        negatives = only(D, negative, torch.inf)
+        counts = filled.sum(1).to(D.dtype)
+        anchors, slots = filled.nonzero(as_tuple=True)
+        G, T = torch.zeros_like(D), torch.zeros_like(others)
+        value = D.new_zeros(len(D))
+        step = max(1, _CACHED // max(1, D.shape[1]))
+        for rows, places in zip(anchors.split(step), slots.split(step), strict=True):
+            own = others[rows, places]
+            after = _before(negatives, rows, own, temperature)
+            beside = _before(others, rows, own, temperature)
+            with torch.enable_grad():
+                ranks = [beside.sum(1).sub_(0.5).requires_grad_(), after.sum(1).requires_grad_()]
+                terms = formula(ranks[0], ranks[1], counts[rows])
+                slopes = torch.autograd.grad(terms.sum(), ranks, materialize_grads=True)
+            value.index_add_(0, rows, terms.detach())
+            push = torch.zeros_like(own)
+            for part, slope, gradient in ((beside, slopes[0], T), (after, slopes[1], G)):
+                part.addcmul_(part, part, value=-1.0).mul_(slope[:, None] / temperature)
+                push += part.sum(1)
+                gradient.index_add_(0, rows, part, alpha=-1.0)
+            T.index_put_((rows, places), push, accumulate=True)
+        G.scatter_add_(1, near.columns, T.masked_fill_(~filled, 0.0))
+    return with_gradient(D, value, G)
+
+
+def _before(table: Tensor, rows: Tensor, own: Tensor, temperature: float) -> Tensor:
+    return table.index_select(0, rows).sub_(own[:, None]).mul_(-1.0 / temperature).sigmoid_()
+
+
+class Group(NamedTuple):
+    """Anchors that share most of their positives: r rows and the u columns of all their positives."""
+
+    rows: Tensor
+    columns: Tensor
+
+
+def class_groups(labels: Tensor | None, positive: Tensor, size: int) -> Iterator[Group]:
+    """Anchors in groups of `size`, classmates together, so that the references each group needs are few."""
+    kin = positive.to(torch.uint8).argmax(1) if labels is None else labels
+    for rows in kin.argsort(stable=True).split(size):
+        yield Group(rows, positive[rows].any(0).nonzero()[:, 0])

@@ -1,0 +1,443 @@
+"""Losses of one positive against many negatives, by one log-sum-exp a row."""
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from ..distances import Distance
+from ..errors import ArgumentError
+from .loss import check_choice, check_positive
+from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
+from .rowwise import (
+    PositivePairs,
+    log_sum_exp,
+    only,
+    pair_log_sum_exp,
+    pair_maximum,
+    positive_pairs,
+)
+
+__all__ = [
+    "CircleLoss",
+    "GeneralizedLiftedLoss",
+    "LiftedLoss",
+    "MultiSimilarityLoss",
+    "NPairsLoss",
+    "TupletMarginLoss",
+]
+
+
+def _negatives(D: Tensor, negative: Tensor, scale: float) -> Tensor:
+    """log Σ_n exp(−scale·D(a,n)), (b,)."""
+    return log_sum_exp(D, only(D, negative, torch.inf).mul_(-scale), -scale)
+
+
+def _pair_terms(pairs: PositivePairs, terms: Tensor, positives: Tensor, usable: Tensor) -> Terms:
+    """Mean over the positive pairs of usable anchors."""
+    b = len(positives)
+    weight = positives * usable
+    active = pairs.sum((terms.detach() > 0).to(terms.dtype), b) * usable
+    return Terms(pairs.sum(terms, b)[:, None], weight[:, None], active, weight)
+
+
+def _anchor_terms(values: Tensor, usable: Tensor) -> Terms:
+    """Mean over usable anchors."""
+    values = values.masked_fill(~usable, 0.0)
+    return Terms(values[:, None], usable[:, None], values > 0, usable)
+
+
+class NPairsLoss(PairwiseLoss):
+    """N-pairs loss: a positive against all negatives at once, log(1 + Σ_n exp(aᵀn − aᵀp)).
+
+    Mean over the positive pairs. With `pairs="all"` every positive pair counts, against every negative of its
+    anchor. The paper's batch, N classes with one anchor and one positive each where the negatives are the other
+    classes' positives, is `loss(anchors, references=positives)` without labels; or `pairs="one"`, which takes from
+    a labelled batch the first item of each class as anchor and its first positive.
+
+    Sohn, "Improved deep metric learning with multi-class N-pair loss objective", NIPS 2016. The paper also adds the
+    mean squared norm of the embeddings, which keeps inner products from growing; add it as a regulariser.
+    `pairs="one"` is the value of pytorch-metric-learning.
+
+    Args:
+        pairs: "all" or "one" a class.
+        normalize: Put embeddings on the unit sphere first; the paper does not.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    Raises:
+        ArgumentError: Unknown `pairs`; or `pairs="one"` with a batch without class labels.
+
+    >>> loss = NPairsLoss()
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> round(loss(x, torch.tensor([0, 0, 1])).item(), 4)  # log(1 + e^(0−1))
+    0.3133
+    """
+
+    name: ClassVar[str] = "npairs"
+    formula: ClassVar[str] = "mean over positive pairs of log(1 + Σ_n exp(aᵀn − aᵀp))"
+    paper: ClassVar[str] = (
+        "Sohn, Improved deep metric learning with multi-class N-pair loss objective, NIPS 2016"
+    )
+    cost: ClassVar[str] = "n m"
+    per_anchor: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        pairs: Literal["all", "one"] = "all",
+        *,
+        normalize: bool = False,
+        block_rows: int | None = None,
+    ):
+        super().__init__(distance="dot", normalize=normalize, block_rows=block_rows)
+        check_choice(pairs, "pairs", ("all", "one"))
+        self.pairs = pairs
+
+    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
+        pairs = positive_pairs(D, positive)
+        others = _negatives(D, negative, 1.0)
+        terms = softplus(others[pairs.anchors] + pairs.distances)
+        return _pair_terms(pairs, terms, positive.sum(1), negative.any(1))
+
+    def look(self, rows: Rows) -> list[Seen]:
+        if self.pairs == "all":
+            return super().look(rows)
+        chosen, columns = self._one_pair_a_class(rows)
+
+        def one(block: Block) -> Seen:
+            first = torch.zeros_like(block.positive)
+            own = chosen[block.anchors]
+            first[own, columns[block.anchors[own]]] = True
+            candidates = torch.zeros(len(rows.y), dtype=torch.bool, device=first.device)
+            candidates[columns[chosen]] = True
+            others = block.negative & own[:, None] & candidates
+            return seen(block, self.row(block.D, first, others))
+
+        return rows.each(one)
+
+    def _one_pair_a_class(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Which anchors are the first of their class that has a positive, (n,), and everybody's first positive."""
+        labels, n = rows.relations.labels, len(rows.x)
+        if labels is None:
+            raise ArgumentError("pairs='one' needs a class label for each item; got none. Use pairs='all'.")
+        parts = [
+            rows.relations.rows(slice(i, min(n, i + rows.block_rows)))[0].to(torch.uint8).max(1)
+            for i in range(0, n, rows.block_rows)
+        ]
+        has = torch.cat([part.values for part in parts]).bool()
+        columns = torch.cat([part.indices for part in parts])
+        classes = labels.unique(return_inverse=True)[1]
+        place = torch.where(has, torch.arange(n, device=has.device), n)
+        first = place.new_full((n,), n).scatter_reduce_(0, classes, place, "amin")
+        return has & (first[classes] == place), columns
+
+    def extra_repr(self) -> str:
+        return f"pairs={self.pairs!r}, {super().extra_repr()}"
+
+
+class TupletMarginLoss(PairwiseLoss):
+    """Tuplet margin loss: N-pairs in angles with a slack, log(1 + Σ_n exp(s (cos θ(a,n) − cos(θ(a,p) − β)))).
+
+    Mean over the positive pairs. The slack β forgives positives that are closer than β: they are even pushed a little
+    apart, which keeps a class from collapsing.
+
+    Yu & Tao, "Deep metric learning with tuplet margin loss", ICCV 2019; its second part is `IntraPairVarianceLoss`.
+    Differs from pytorch-metric-learning in the unit of the slack (radians, not degrees) and on duplicates, where
+    theirs is NaN.
+
+    Args:
+        margin: β from 0 to below π/2, in radians.
+        scale: s > 0.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    Raises:
+        ArgumentError: An option is out of range.
+
+    >>> loss = TupletMarginLoss(margin=0.0, scale=1.0)
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> round(loss(x, torch.tensor([0, 0, 1])).item(), 3)  # log(1 + e^(0−1))
+    0.313
+    """
+
+    name: ClassVar[str] = "tuplet"
+    formula: ClassVar[str] = "mean over positive pairs of log(1 + Σ_n exp(s (cos θ(a,n) − cos(θ(a,p) − β))))"
+    paper: ClassVar[str] = "Yu & Tao, Deep metric learning with tuplet margin loss, ICCV 2019"
+    cost: ClassVar[str] = "n m"
+    per_anchor: ClassVar[bool] = True
+
+    def __init__(self, margin: float = 0.1, scale: float = 64.0, *, block_rows: int | None = None):
+        super().__init__(distance="cosine", normalize=False, block_rows=block_rows)
+        if not 0 <= margin < math.pi / 2:
+            raise ArgumentError(f"margin must be from 0 to below π/2 = 1.57, in radians; got {margin}.")
+        check_positive(scale, "scale")
+        self.margin = margin
+        self.scale = scale
+
+    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
+        pairs = positive_pairs(D, positive)
+        cosine = 1.0 - pairs.distances
+        sine = (1.0 - cosine.square()).clamp(min=torch.finfo(D.dtype).eps).sqrt()
+        slack = math.cos(self.margin) * cosine + math.sin(self.margin) * sine
+        others = _negatives(D, negative, self.scale) + self.scale
+        terms = softplus(others[pairs.anchors] - self.scale * slack)
+        return _pair_terms(pairs, terms, positive.sum(1), negative.any(1))
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, scale={self.scale}"
+
+
+class LiftedLoss(PairwiseLoss):
+    """Lifted structure loss: a positive pair against the negatives of both its ends.
+
+    Mean over the positive pairs of ½·[J]₊², J = log(Σ_n exp(m − D(a,n)) + Σ_n exp(m − D(p,n))) + D(a,p) − m₊,
+    where each sum runs over the end's own negatives. With references, p and its negatives are references.
+
+    Song, Xiang, Jegelka & Savarese, "Deep metric learning via lifted structured feature embedding", CVPR 2016. The
+    value of pytorch-metric-learning with `normalize=True`; with references, theirs mixes up anchors and references.
+
+    Args:
+        margin: m, in units of the distance.
+        positive_margin: m₊, taken off the distance of the pair; 0 in the paper.
+        distance: A name from `kyori.distances`.
+        normalize: Put embeddings on the unit sphere first; the paper works on the raw output.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    >>> loss = LiftedLoss()
+    >>> x = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> round(loss(x, torch.tensor([0, 0, 1])).item(), 4)  # J = log(e^(1−2) + e^(1−1)) + 1
+    0.8623
+    """
+
+    name: ClassVar[str] = "lifted"
+    formula: ClassVar[str] = (
+        "mean over positive pairs of ½·[log(Σ_n exp(m − D(a,n)) + Σ_n exp(m − D(p,n))) + D(a,p)]₊²"
+    )
+    paper: ClassVar[str] = (
+        "Song, Xiang, Jegelka & Savarese, Deep metric learning via lifted structured feature embedding, CVPR 2016"
+    )
+    cost: ClassVar[str] = "n m"
+    per_anchor: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        *,
+        positive_margin: float = 0.0,
+        distance: Distance = "euclidean",
+        normalize: bool = False,
+        block_rows: int | None = None,
+    ):
+        super().__init__(distance=distance, normalize=normalize, block_rows=block_rows)
+        self.margin = margin
+        self.positive_margin = positive_margin
+
+    def look(self, rows: Rows) -> list[Seen]:
+        """Each anchor's own log-sum-exp first; then pairs add those of both ends."""
+
+        def first(block: Block) -> tuple[Seen, PositivePairs, Tensor]:
+            nothing = torch.zeros_like(block.D[:, :1])
+            pairs = positive_pairs(block.D, block.positive)
+            return seen(block, Terms(nothing, nothing)), pairs, _negatives(block.D, block.negative, 1.0)
+
+        parts = rows.each(first)
+        if rows.y is rows.x:
+            at_references = torch.cat([own for _, _, own in parts])
+        else:
+            among = rows.relations.among_references()
+            others = Rows(rows.y, rows.y, among, rows.distance, rows.block_rows)
+            at_references = torch.cat(others.each(lambda block: _negatives(block.D, block.negative, 1.0)))
+        return [self._joined(*part, at_references) for part in parts]
+
+    def _joined(self, empty: Seen, pairs: PositivePairs, own: Tensor, at_references: Tensor) -> Seen:
+        b, nothing = len(own), torch.finfo(own.dtype).min
+        ends = [own[pairs.anchors], at_references[pairs.columns]]
+        both = torch.logaddexp(*[end.clamp(min=nothing) for end in ends])
+        J = (both + self.margin + pairs.distances - self.positive_margin).clamp(min=0)
+        usable = torch.maximum(*[end.detach() for end in ends]) > -torch.inf
+        weight = pairs.sum(usable.to(J.dtype), b)[:, None]
+        active = torch.stack([(J > 0).sum(), usable.sum()]).to(J.dtype)
+        return empty._replace(value=pairs.sum(0.5 * J.square(), b)[:, None], weight=weight, active=active)
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, {super().extra_repr()}"
+
+
+class GeneralizedLiftedLoss(PairwiseLoss):
+    """Generalised lifted structure loss: all positives of an anchor against all its negatives.
+
+    Mean over the anchors that have both of [log Σ_p exp D(a,p) + log Σ_n exp(m − D(a,n))]₊.
+
+    Hermans, Beyer & Leibe, "In defense of the triplet loss", 2017. The value of pytorch-metric-learning with
+    `normalize=True`, except that theirs also counts anchors without a positive.
+
+    Args:
+        margin: m, in units of the distance.
+        positive_margin: m₊, taken off the distances to positives; 0 in the paper.
+        distance: A name from `kyori.distances`.
+        normalize: Put embeddings on the unit sphere first; the paper works on the raw output.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    >>> loss = GeneralizedLiftedLoss()
+    >>> x = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> round(loss(x, torch.tensor([0, 0, 1])).item(), 4)  # ([1 + 1 − 2]₊ + [1 + 1 − 1]₊) / 2
+    0.5
+    """
+
+    name: ClassVar[str] = "generalizedlifted"
+    formula: ClassVar[str] = "mean over anchors of [log Σ_p exp D(a,p) + log Σ_n exp(m − D(a,n))]₊"
+    paper: ClassVar[str] = "Hermans, Beyer & Leibe, In defense of the triplet loss, 2017"
+    cost: ClassVar[str] = "n m"
+    per_anchor: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        margin: float = 1.0,
+        *,
+        positive_margin: float = 0.0,
+        distance: Distance = "euclidean",
+        normalize: bool = False,
+        block_rows: int | None = None,
+    ):
+        super().__init__(distance=distance, normalize=normalize, block_rows=block_rows)
+        self.margin = margin
+        self.positive_margin = positive_margin
+
+    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
+        pairs = positive_pairs(D, positive)
+        far = pair_log_sum_exp(pairs, pairs.distances - self.positive_margin, len(D))
+        near = _negatives(D, negative, 1.0) + self.margin
+        return _anchor_terms((far + near).clamp(min=0), positive.any(1) & negative.any(1))
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, {super().extra_repr()}"
+
+
+class MultiSimilarityLoss(PairwiseLoss):
+    """Multi-similarity loss: positives and negatives of an anchor, each weighed against the others of its kind.
+
+    Mean over the anchors, with cosine S, of
+    1/α·log(1 + Σ_p exp(−α (S(a,p) − λ))) + 1/β·log(1 + Σ_n exp(β (S(a,n) − λ))).
+    Mining (ε): only positives with S(a,p) − ε < max_n S(a,n) and negatives with S(a,n) + ε > min_p S(a,p) count.
+
+    Wang, Han, Huang, Dong & Scott, "Multi-similarity loss with general pair weighting for deep metric learning",
+    CVPR 2019. λ is that of the authors' code. The value of pytorch-metric-learning: its loss with `epsilon=None`, its
+    loss and miner with `epsilon=0.1`.
+
+    Args:
+        alpha: α > 0, how strongly the farthest positives outweigh the others.
+        beta: β > 0, the same for the closest negatives.
+        base: λ, the similarity that positives shall exceed and negatives not.
+        epsilon: ε of the mining, in units of cosine; None takes all pairs.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    Raises:
+        ArgumentError: An option is out of range.
+
+    >>> loss = MultiSimilarityLoss(alpha=1.0, beta=1.0, base=0.0, epsilon=None)
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> round(loss(x, torch.tensor([0, 0, 1])).item(), 4)  # (2 log(1 + e⁻¹) + 2 log 2 + log 3) / 3
+    1.0371
+    """
+
+    name: ClassVar[str] = "multisimilarity"
+    formula: ClassVar[str] = (
+        "mean over anchors of 1/α·log(1 + Σ_p exp(−α (S(a,p) − λ))) + 1/β·log(1 + Σ_n exp(β (S(a,n) − λ)))"
+    )
+    paper: ClassVar[str] = (
+        "Wang, Han, Huang, Dong & Scott, Multi-similarity loss with general pair weighting, CVPR 2019"
+    )
+    cost: ClassVar[str] = "n m"
+
+    def __init__(
+        self,
+        alpha: float = 2.0,
+        beta: float = 50.0,
+        base: float = 0.5,
+        *,
+        epsilon: float | None = 0.1,
+        block_rows: int | None = None,
+    ):
+        super().__init__(distance="cosine", normalize=False, block_rows=block_rows)
+        check_positive(alpha, "alpha")
+        check_positive(beta, "beta")
+        self.alpha = alpha
+        self.beta = beta
+        self.base = base
+        self.epsilon = epsilon
+
+    def look_at_list(self, x: Tensor, listed: object) -> None:
+        """Explicit pairs as masks: an anchor's pairs are weighed against each other."""
+
+    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
+        b, any_pair = len(D), positive.any(1) | negative.any(1)
+        pairs, near = positive_pairs(D, positive), only(D, negative, torch.inf)
+        candidates = positive.sum(1) + negative.sum(1)
+        pull = self.alpha * (pairs.distances - (1.0 - self.base))
+        active = candidates
+        if self.epsilon is not None:
+            far_enough = pairs.distances > near.amin(1)[pairs.anchors] - self.epsilon
+            pull = pull.masked_fill(~far_enough, -torch.inf)
+            reach = pair_maximum(pairs, b) + self.epsilon
+            near = torch.where(near < reach[:, None], near, torch.inf)
+            active = (near < torch.inf).sum(1) + pairs.sum(far_enough.to(D.dtype), b)
+        push = log_sum_exp(D, near.mul_(-self.beta), -self.beta) + self.beta * (1.0 - self.base)
+        value = softplus(pair_log_sum_exp(pairs, pull, b)) / self.alpha + softplus(push) / self.beta
+        return Terms(value[:, None], any_pair[:, None], active, candidates)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}, beta={self.beta}, base={self.base}, epsilon={self.epsilon}"
+
+
+class CircleLoss(PairwiseLoss):
+    """Circle loss: each similarity is pulled to its own optimum, the faster the farther it is.
+
+    Mean over the anchors that have both, with cosine S, of
+    log(1 + Σ_n exp(γ αₙ (S(a,n) − m)) · Σ_p exp(−γ αₚ (S(a,p) − (1 − m)))),
+    with the weights αₙ = [S(a,n) + m]₊ and αₚ = [1 + m − S(a,p)]₊, which are constants to the gradient.
+
+    Sun, Cheng, Zhang, Zhang, Zheng, Wang & Wei, "Circle loss: a unified perspective of pair similarity optimization",
+    CVPR 2020. Differs from pytorch-metric-learning in that an anchor without loss counts in the mean.
+
+    Args:
+        margin: m, 0.25 for faces and 0.4 for fine-grained retrieval in the paper.
+        scale: γ > 0, 256 for faces and 80 for fine-grained retrieval.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+
+    Raises:
+        ArgumentError: `scale` is not above 0.
+
+    >>> loss = CircleLoss(margin=0.0, scale=1.0)
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> round(loss(x, torch.tensor([0, 0, 1])).item(), 4)  # both weights and both forces are 0: log 2
+    0.6931
+    """
+
+    name: ClassVar[str] = "circle"
+    formula: ClassVar[str] = (
+        "mean over anchors of log(1 + Σ_n exp(γ αₙ (S(a,n) − m)) · Σ_p exp(−γ αₚ (S(a,p) − 1 + m)))"
+    )
+    paper: ClassVar[str] = (
+        "Sun et al., Circle loss: a unified perspective of pair similarity optimization, CVPR 2020"
+    )
+    cost: ClassVar[str] = "n m"
+    per_anchor: ClassVar[bool] = True
+
+    def __init__(self, margin: float = 0.4, scale: float = 80.0, *, block_rows: int | None = None):
+        super().__init__(distance="cosine", normalize=False, block_rows=block_rows)
+        check_positive(scale, "scale")
+        self.margin = margin
+        self.scale = scale
+
+    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
+        pairs = positive_pairs(D, positive)
+        pull = self.scale * (pairs.distances.detach() + self.margin).clamp(min=0)
+        far = pair_log_sum_exp(pairs, pull * (pairs.distances - self.margin), len(D))
+        with torch.no_grad():
+            slope = (1.0 + self.margin - D).clamp_(min=0).mul_(-self.scale)
+            logits = only((D - (1.0 - self.margin)).mul_(slope), negative, -torch.inf)
+        near = log_sum_exp(D, logits, slope)
+        return _anchor_terms(softplus(far + near), positive.any(1) & negative.any(1))
+
+    def extra_repr(self) -> str:
+        return f"margin={self.margin}, scale={self.scale}"
