@@ -124,8 +124,8 @@ class Hdbscan:
 class Communities:
     """Leiden communities (Traag et al. 2019) of the k-NN graph, by modularity.
 
-    Two items are tied when either is among the nearest of the other, by the share of neighbours that they have in common
-    (Jaccard, as in PhenoGraph, Levine et al. 2015).
+    Two items are tied when either is among the nearest of the other, by the share of neighbours that they have in
+    common (Jaccard, as in PhenoGraph, Levine et al. 2015).
 
     Attributes:
         neighbors: Neighbours of an item in the graph.

@@ -104,12 +104,15 @@ def cluster(
 ) -> Clusters:
     """Put the items of a table into clusters, and name them where labels are known.
 
-    | method | options | beyond its size |
+    | method | options | for many items |
     |---|---|---|
-    | ``kmeans`` | ``clusters`` | mini-batches above 50,000 items |
-    | ``agglomerative`` | ``threshold`` or ``clusters``; with neither, the threshold is calibrated on ``reference`` | above 4,096 items the tree starts from 4,096 small k-means clusters |
-    | ``hdbscan`` | ``min_size=10`` | an error above 50,000 items |
-    | ``communities`` | ``neighbors=15, resolution=1.0`` (extra ``graph``) | above 20,000 items the graph is one of 4,096 small k-means clusters |
+    | ``kmeans`` | ``clusters`` | mini-batches above 50,000 |
+    | ``agglomerative`` | ``threshold`` or ``clusters`` | above 4,096 the tree starts from small clusters |
+    | ``hdbscan`` | ``min_size=10`` | an error above 50,000 |
+    | ``communities`` | ``neighbors=15, resolution=1.0`` | above 20,000 the graph is one of small clusters |
+
+    The small clusters are 4,096 of k-means. Without either option, ``agglomerative`` calibrates its threshold on
+    ``reference``. ``communities`` needs the extra ``graph``.
 
     A cluster is called after the label that most of its items carry. A table without labels gets its names by
     propagation from ``reference`` (:func:`propagate_labels`).
@@ -190,8 +193,8 @@ def cluster_stability(
 ) -> Stability:
     """Cluster subsamples, and compare each two on the items they share by the adjusted Rand index.
 
-    Subsamples are drawn without replacement: the copies of a bootstrap sample would be clusters of their own. An item in
-    no cluster counts as a cluster of one. A calibrated threshold is calibrated once.
+    Subsamples are drawn without replacement: the copies of a bootstrap sample would be clusters of their own. An
+    item in no cluster counts as a cluster of one. A calibrated threshold is calibrated once.
 
     Args:
         table: Vectors, or an array ``(n, d)``.

@@ -73,11 +73,14 @@ class Outliers:
 class OutlierDetector:
     """Tell items of the kind that it was fitted on from others: in-distribution or not.
 
-    | method | raw score | for |
-    |---|---|---|
-    | ``knn`` | mean distance to the k nearest reference items | any shape of the data; the default |
-    | ``lof`` | local outlier factor (Breunig et al. 2000): density of the neighbours over one's own | classes of unequal density |
-    | ``mahalanobis`` | distance to the nearest class centre in units of the spread within classes, covariance shrunk by Ledoit & Wolf (2004) (Lee et al. 2018) | compact classes; quick at any size |
+    | method | raw score |
+    |---|---|
+    | ``knn`` | mean distance to the k nearest reference items |
+    | ``lof`` | local outlier factor: the density of the neighbours over one's own (Breunig et al. 2000) |
+    | ``mahalanobis`` | distance to the nearest class centre in units of that class's spread (Lee et al. 2018) |
+
+    ``lof`` and ``mahalanobis`` allow for classes of unequal spread; ``mahalanobis`` does not slow down with the number
+    of reference items.
 
     Args:
         method: ``"knn"``, ``"lof"`` or ``"mahalanobis"``.
@@ -131,12 +134,12 @@ class OutlierDetector:
         """Learn what is usual, and how strange clean items are.
 
         Args:
-            reference: Vectors ``(n, d)``, with the labels that ``mahalanobis`` takes its classes from; without labels it
-                has one class.
+            reference: Vectors ``(n, d)``, with the labels that ``mahalanobis`` takes its classes from; without labels
+                it has one class.
             labels: ``(n,)`` where ``reference`` is an array.
-            calibration: Clean vectors ``(m, d)``, drawn like the items to come and not in ``reference`` (nor trained on:
-                items that the model has learned lie closer than new ones). Left out, a fifth of the reference is held
-                out at random, which keeps the promise for items like the reference.
+            calibration: Clean vectors ``(m, d)``, drawn like the items to come and not in ``reference`` (nor trained
+                on: items that the model has learned lie closer than new ones). Left out, a fifth of the reference is
+                held out at random, which keeps the promise for items like the reference.
 
         Raises:
             ArgumentError: The shapes do not fit, or there are too few items for ``k``.
