@@ -11,6 +11,7 @@ from ..distances import normalize
 from ..errors import ArgumentError
 from ..relations import Supervision
 from .loss import Loss, Reduction, check_matrix
+from .regularizers import Regularizer
 
 __all__ = ["MatryoshkaLoss", "SumLoss", "call"]
 
@@ -201,10 +202,10 @@ def call(loss: nn.Module, embeddings: Tensor, labels: Any, **more: Any) -> Tenso
     """Call a loss with those of the keyword arguments it takes, ids dropped where it has no use for them.
 
     Raises:
-        ArgumentError: The loss takes no references, and there are some.
+        ArgumentError: The loss takes no references, and there are some. Regularisers look at the embeddings alone.
     """
     known = inspect.signature(loss.forward).parameters
-    for name in ("references", "reference_labels"):
+    for name in () if isinstance(loss, Regularizer) else ("references", "reference_labels"):
         if name not in known and more.get(name) is not None:
             raise ArgumentError(
                 f"{type(loss).__name__} takes no {name}; leave them out or choose another loss."

@@ -304,7 +304,8 @@ class MultipleNegativesLoss(PairwiseLoss):
         return found
 
     def extra_repr(self) -> str:
-        return f"scale={float(torch.as_tensor(self.scale).detach()):.4g}, symmetric={self.symmetric}, {super().extra_repr()}"
+        scale = float(torch.as_tensor(self.scale).detach())
+        return f"scale={scale:.4g}, symmetric={self.symmetric}, {super().extra_repr()}"
 
 
 class GISTLoss(MultipleNegativesLoss):

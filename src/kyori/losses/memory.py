@@ -3,12 +3,14 @@
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..relations import Supervision, integers
+from .composition import MatryoshkaLoss, SumLoss
 from .loss import Loss, Reduction, check_matrix
 from .pairwise import PairwiseLoss
+from .regularizers import Regularizer
 
 __all__ = ["CrossBatchMemory"]
 
@@ -26,7 +28,7 @@ class CrossBatchMemory(Loss):
     known by id.
 
     Args:
-        loss: Any pair, triplet or ranking loss (`PairwiseLoss`).
+        loss: Any pair, triplet or ranking loss (`PairwiseLoss`), or a `MatryoshkaLoss` or `SumLoss` of these.
         embedding_size: d.
         size: Items in the queue, at least 1.
         warmup: Training steps during which the queue is filled but not used, while embeddings still move fast.
@@ -47,9 +49,9 @@ class CrossBatchMemory(Loss):
     paper: ClassVar[str] = "Wang et al., Cross-batch memory for embedding learning, CVPR 2020"
     cost: ClassVar[str] = "that of its loss with m = n + size"
 
-    def __init__(self, loss: PairwiseLoss, embedding_size: int, size: int = 1024, *, warmup: int = 0):
+    def __init__(self, loss: Loss, embedding_size: int, size: int = 1024, *, warmup: int = 0):
         super().__init__()
-        if not isinstance(loss, PairwiseLoss):
+        if not _takes_references(loss):
             raise ArgumentError(
                 f"loss must be a pair, triplet or ranking loss, which takes references; got {type(loss).__name__}."
             )
@@ -152,3 +154,9 @@ class CrossBatchMemory(Loss):
                 f"labels must be integers of shape ({n},) with a memory, which keeps one class per item; got {got}."
             )
         return integers(labels, "labels", n, "embedding")
+
+
+def _takes_references(loss: nn.Module) -> bool:
+    if isinstance(loss, MatryoshkaLoss | SumLoss):
+        return all(_takes_references(part) for part in loss.losses)
+    return isinstance(loss, PairwiseLoss | Regularizer)

@@ -111,7 +111,7 @@ class VICRegLoss(ViewLoss):
         invariance: λ ≥ 0.
         variance: μ ≥ 0.
         covariance: ν ≥ 0.
-        eps: ε > 0 under the root.
+        epsilon: ε > 0 under the root.
 
     >>> loss = VICRegLoss()
     >>> x = torch.tensor([[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [1.0, 2.0]])
@@ -126,17 +126,17 @@ class VICRegLoss(ViewLoss):
     )
 
     def __init__(
-        self, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0, *, eps: float = 1e-4
+        self, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0, *, epsilon: float = 1e-4
     ):
         super().__init__()
         for name, value in (("invariance", invariance), ("variance", variance), ("covariance", covariance)):
             if not value >= 0:
                 raise ArgumentError(f"{name} must be at least 0; got {value}.")
-        check_positive(eps, "eps")
+        check_positive(epsilon, "epsilon")
         self.invariance = invariance
         self.variance = variance
         self.covariance = covariance
-        self.eps = eps
+        self.epsilon = epsilon
 
     def views(self, x: Tensor, y: Tensor, pairs: Tensor | None) -> Tensor:
         narrow, entangled = [], x.new_zeros(())
@@ -144,7 +144,7 @@ class VICRegLoss(ViewLoss):
             centred = view - view.mean(0)
             C = centred.T @ centred / (len(view) - 1)
             diagonal = C.diagonal()
-            narrow.append((1.0 - (diagonal + self.eps).sqrt()).clamp(min=0))
+            narrow.append((1.0 - (diagonal + self.epsilon).sqrt()).clamp(min=0))
             entangled = entangled + (C.square().sum() - diagonal.square().sum()) / x.shape[1]
         self._sums["active"] = (torch.stack(narrow).detach() > 0).to(x.dtype).mean()
         apart = _mean_square(x, y, pairs) / x.shape[1]
