@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "data": {"errors", "optional", "files"},
     "losses": {"errors", "distances", "relations"},
     "models": {"errors", "optional", "files", "data"},
+    "linear": {"errors", "files", "losses", "models", "neighbors"},
     "training": {"errors", "optional", "files", "relations", "data", "losses", "models"},
     "evaluation": {"errors", "distances", "vectors", "results", "neighbors"},
     "report": {"errors", "optional", "files", "vectors", "results", "neighbors"},
@@ -108,7 +109,7 @@ def test_no_drawer_for_everything():
 
 PUBLIC = {
     "Embedder", "MetricLearner", "RunConfig", "Source", "VectorTable", "compare", "data", "evaluate", "errors",
-    "fit", "losses", "open_run", "open_source", "__version__",
+    "fit", "linear", "losses", "open_run", "open_source", "__version__",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import data, errors, losses
+    from . import data, errors, linear, losses
     from .comparison import compare
     from .data import Source, open_source
     from .estimator import MetricLearner
@@ -52,6 +52,7 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "linear",
     "losses",
     "open_run",
     "open_source",

@@ -1,0 +1,24 @@
+"""Class numbers in rising order, so that the items of a class are one run of columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["ClassRuns"]
+
+
+class ClassRuns:
+    """Class numbers ``(n,)`` in rising order: what is positive for a block of rows lies in one run of columns."""
+
+    def __init__(self, codes: NDArray[np.int64]):
+        self.codes = torch.from_numpy(codes)
+        self.starts = torch.from_numpy(np.searchsorted(codes, codes, side="left"))
+        self.stops = torch.from_numpy(np.searchsorted(codes, codes, side="right"))
+
+    def same(self, block: slice) -> tuple[slice, Tensor]:
+        """The run of columns that hold the block's classes, and which of them are of the row's own class."""
+        run = slice(int(self.starts[block.start]), int(self.stops[block.stop - 1]))
+        return run, self.codes[block, None] == self.codes[None, run]

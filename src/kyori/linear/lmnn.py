@@ -1,0 +1,158 @@
+"""Large margin nearest neighbour."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ArgumentError, DataError
+from .impostors import MarginSum
+from .metric import LinearMetric
+from .neighbourhood import Rows, row_blocks
+from .solvers import Solution, adam, check_batches, lbfgs
+from .starting import Init, first_transformation, generator
+
+__all__ = ["LMNN"]
+
+Matrix = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+_CANDIDATES = 20_000  # of a class among which targets are looked for
+
+
+class LMNN(LinearMetric):
+    """Large margin nearest neighbour (Weinberger & Saul 2009): k targets near, impostors a margin of 1 farther.
+
+    Minimises (1−μ)·Σ_i Σ_{j∈T(i)} D²(i,j) + μ·Σ_i Σ_{j∈T(i)} Σ_{l: y_l≠y_i} [1 + D²(i,j) − D²(i,l)]₊ where T(i) are
+    the k nearest items of the class of i in the input. The sum over impostors l is exact, without a list of triplets:
+    see `kyori.linear.impostors`.
+
+    Items of a class with fewer than k others have all of those as targets; an item that is alone in its class has
+    none and is an impostor only. In classes of more than 20,000 items, targets are the nearest among 20,000 drawn ones.
+
+    Args:
+        n_neighbors: k ≥ 1.
+        n_components: d ≤ f; None keeps f. With d = f the problem is convex in M = LᵀL.
+        init: Where to start: ``"auto"``, ``"pca"``, ``"lda"``, ``"identity"``, ``"random"`` or a matrix ``(d, f)``.
+        push: μ in (0, 1), the weight of the impostors.
+        max_iter: Iterations of L-BFGS at most, over all rows.
+        tol: L-BFGS stops when a step gains less than this share.
+        batch_size: None sums over all rows in blocks. A number ≥ 2 goes down by Adam on batches of so many
+            anchors with their targets; impostors are the other rows of the batch, weighted so that the gradient
+            is right in the mean. O(batch²) memory and O(n · batch) time an epoch.
+        epochs: Times that each row is an anchor, with ``batch_size``.
+        learning_rate: Of Adam, relative to the start; falls to 0.
+        random_state: Seed of ``"random"``, of drawn candidates and of the batches.
+
+    Attributes:
+        components_: L, ``(d, f)``.
+        objective_: The sum above at the end (with batches: n times the mean over the last epoch's batches).
+        n_iter_: Iterations, or steps of Adam.
+        classes_: The labels.
+
+    Example:
+        >>> from sklearn.datasets import load_wine
+        >>> X, y = load_wine(return_X_y=True)
+        >>> LMNN(n_components=2).fit((X - X.mean(0)) / X.std(0), y).transform(X).shape
+        (178, 2)
+    """
+
+    def __init__(
+        self,
+        n_neighbors: int = 3,
+        n_components: int | None = None,
+        *,
+        init: Init | NDArray[np.floating] = "auto",
+        push: float = 0.5,
+        max_iter: int = 200,
+        tol: float = 1e-5,
+        batch_size: int | None = None,
+        epochs: int = 10,
+        learning_rate: float = 0.01,
+        random_state: Any = 0,
+    ):
+        self.n_neighbors = n_neighbors
+        self.n_components = n_components
+        self.init = init
+        self.push = push
+        self.max_iter = max_iter
+        self.tol = tol
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn from items ``(n, f)`` and labels ``(n,)`` of at least two classes, one of them with two items."""
+        rows, codes = self._check_labels(X, y)
+        if self.n_neighbors < 1:
+            raise ArgumentError(f"n_neighbors must be ≥ 1; got {self.n_neighbors}.")
+        if not 0 < self.push < 1:
+            raise ArgumentError(f"push must be between 0 and 1; got {self.push}.")
+        check_batches(self.batch_size, self.epochs, self.learning_rate, 2)
+        rng = generator(self.random_state)
+        start = first_transformation(self.init, rows, codes, self.n_components, rng)
+        order = np.argsort(codes, kind="stable")
+        rows, codes = rows[order], codes[order]
+        targets = target_neighbours(rows, codes, self.n_neighbors, rng)
+        found = self._solve(start, rows, codes, targets, rng)
+        self.components_, self.objective_, self.n_iter_ = found.L, found.value, found.iterations
+        return self
+
+    def _solve(
+        self, start: Matrix, X: Matrix, codes: Indices, targets: Indices, rng: np.random.Generator
+    ) -> Solution:
+        n = len(X)
+        if self.batch_size is None or self.batch_size >= n:
+            total = MarginSum(Rows(X), codes, targets, push=self.push, pull=1 - self.push)
+            return lbfgs(total, start, max_iter=self.max_iter, tol=self.tol)
+
+        def batch(L: Matrix, anchors: Indices) -> tuple[float, Matrix]:
+            wanted = targets[anchors]
+            drawn, places = np.unique(wanted[wanted >= 0], return_inverse=True)
+            local = np.full(wanted.shape, -1)
+            local[wanted >= 0] = len(anchors) + places
+            rows = Rows(X[np.concatenate([anchors, drawn])], narrow=True)
+            weight = self.push * (n - 1) / (len(anchors) - 1)
+            part = MarginSum(rows, codes[anchors], local, push=weight, pull=1 - self.push)
+            value, gradient = part.over_all(L)
+            return value * n / len(anchors), gradient * (n / len(anchors))
+
+        return adam(
+            batch,
+            start,
+            n,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            rng=rng,
+        )
+
+
+def target_neighbours(X: Matrix, codes: Indices, k: int, rng: np.random.Generator) -> Indices:
+    """The k nearest rows of the same class, ``(n, k)``, −1 where the class has no more; ``codes`` in rising order."""
+    targets = np.full((len(X), k), -1)
+    for members in np.split(np.arange(len(X)), np.flatnonzero(np.diff(codes)) + 1):
+        available = min(k, len(members) - 1)
+        if available < 1:
+            continue
+        candidates = members
+        if len(members) > _CANDIDATES:
+            candidates = np.sort(rng.choice(members, _CANDIDATES, replace=False))
+        pool = torch.from_numpy(X[candidates] - X[members].mean(0))
+        lengths = pool.square().sum(1)
+        for block in row_blocks(len(members), len(candidates)):
+            chosen = members[block]
+            rows = torch.from_numpy(X[chosen] - X[members].mean(0))
+            D = torch.addmm(lengths, rows, pool.T, alpha=-2.0)
+            own = torch.from_numpy(candidates)[None] == torch.from_numpy(chosen)[:, None]
+            nearest = D.masked_fill_(own, torch.inf).topk(available, largest=False).indices.numpy()
+            targets[chosen, :available] = candidates[nearest]
+    if (targets < 0).all():
+        raise DataError(
+            "y must have a class of at least 2 items, so that there are targets; every item is alone."
+        )
+    return targets

@@ -1,0 +1,123 @@
+"""Neighbourhood components analysis."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from .classes import ClassRuns
+from .metric import LinearMetric
+from .neighbourhood import Rows, Weigh, soft_neighbours
+from .solvers import Solution, adam, check_batches, lbfgs
+from .starting import Init, first_transformation, generator
+
+__all__ = ["NCA"]
+
+Matrix = NDArray[np.float64]
+
+
+class NCA(LinearMetric):
+    """Neighbourhood components analysis (Goldberger et al. 2004): maximise the expected leave-one-out accuracy.
+
+    Σ_i Σ_{j: y_j = y_i} p_ij with p_ij = exp(−‖Lx_i − Lx_j‖²) / Σ_{k≠i} exp(−‖Lx_i − Lx_k‖²). It is not convex; the
+    start decides which optimum is found. An item that is alone in its class only takes part as a neighbour of others.
+
+    Args:
+        n_components: d ≤ f; None keeps f.
+        init: Where to start: ``"auto"``, ``"pca"``, ``"lda"``, ``"identity"``, ``"random"`` or a matrix ``(d, f)``.
+        max_iter: Iterations of L-BFGS at most, over all rows.
+        tol: L-BFGS stops when a step gains less than this share.
+        batch_size: None sums over all n² pairs in row blocks. A number ≥ 2 goes down by Adam on batches of so many
+            rows, each its own neighbourhood, in O(batch²) memory and O(n · batch) time an epoch.
+        epochs: Times that each row is seen, with ``batch_size``.
+        learning_rate: Of Adam, relative to the start; falls to 0.
+        random_state: Seed of ``"random"`` and of the batches.
+
+    Attributes:
+        components_: L, ``(d, f)``.
+        objective_: The sum above at the end (with batches: n times the mean over the last epoch's batches).
+        n_iter_: Iterations, or steps of Adam.
+        classes_: The labels.
+
+    Example:
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> metric = NCA(n_components=2).fit(X, y)
+        >>> metric.transform(X).shape, metric.objective_ > 145
+        ((150, 2), True)
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        init: Init | NDArray[np.floating] = "auto",
+        max_iter: int = 50,
+        tol: float = 1e-5,
+        batch_size: int | None = None,
+        epochs: int = 10,
+        learning_rate: float = 0.01,
+        random_state: Any = 0,
+    ):
+        self.n_components = n_components
+        self.init = init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn from items ``(n, f)`` and labels ``(n,)`` of at least two classes."""
+        rows, codes = self._check_labels(X, y)
+        check_batches(self.batch_size, self.epochs, self.learning_rate, 2)
+        rng = generator(self.random_state)
+        start = first_transformation(self.init, rows, codes, self.n_components, rng)
+        order = np.argsort(codes, kind="stable")  # a class is one run of columns
+        found = self._solve(start, rows[order], codes[order], rng)
+        self.components_, self.objective_, self.n_iter_ = found.L, -found.value, found.iterations
+        return self
+
+    def _solve(
+        self, start: Matrix, X: Matrix, codes: NDArray[np.int64], rng: np.random.Generator
+    ) -> Solution:
+        if self.batch_size is None or self.batch_size >= len(X):
+            rows, weigh = Rows(X), own_share(codes)
+            return lbfgs(
+                lambda L: soft_neighbours(L, rows, weigh), start, max_iter=self.max_iter, tol=self.tol
+            )
+        n = len(X)
+
+        def batch(L: Matrix, chosen: NDArray[np.int64]) -> tuple[float, Matrix]:
+            value, gradient = soft_neighbours(L, Rows(X[chosen], narrow=True), own_share(codes[chosen]))
+            return value * n / len(chosen), gradient * (n / len(chosen))
+
+        return adam(
+            batch,
+            start,
+            n,
+            batch_size=self.batch_size,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            rng=rng,
+        )
+
+
+def own_share(codes: NDArray[np.int64]) -> Weigh:
+    """−Σ_i p_i with p_i = Σ_{j: y_j = y_i} p_ij, and ∂/∂D²: p_ij·(1[same] − p_i); ``codes`` in rising order."""
+    classes = ClassRuns(codes)
+
+    def weigh(P: Tensor, block: slice) -> tuple[float, Tensor]:
+        run, same = classes.same(block)
+        own = P[:, run] * same
+        right = own.sum(1, keepdim=True)
+        W = P.mul_(-right)
+        W[:, run] += own
+        return -float(right.sum(dtype=torch.float64)), W
+
+    return weigh
