@@ -145,7 +145,7 @@ def test_subcenters_name_label_errors():
     assert loss.label_errors(x, labels).tolist() == [False, False, True, False, False, True]
     assert loss.label_errors(x, labels, beyond=math.radians(91)).sum() == 0
     with pytest.raises(
-        losses.loss.ArgumentError, match="beyond must be above 0 and below π.*in radians; got 75"
+        losses.loss.ArgumentError, match=r"beyond must be above 0 and below π.*in radians; got 75"
     ):
         loss.label_errors(x, labels, beyond=75)
 

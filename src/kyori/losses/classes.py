@@ -17,7 +17,8 @@ from ..distances import normalize
 
 __all__ = ["Change", "Classes", "Look", "finite"]
 
-_CHUNK_NUMBERS = 2**22  # 16 MiB of float32 logits at a time: larger is no faster, on the CPU slower
+_CPU_NUMBERS = 2**20  # 4 MiB of float32 logits at a time stay in the cache: twice as fast as 64 MiB
+_DEVICE_NUMBERS = 2**24
 
 Change = Callable[[Tensor], Tensor]
 
@@ -40,7 +41,7 @@ class Classes(NamedTuple):
 
     `weight` (c, d), or (c, k, d) with k vectors a class; `bias` (c,) or None; `labels` (n,): each item's row in
     them; `numbers` (n,): each item's class number; `unit`: whether vectors count as if of length 1; `chunk`:
-    classes at a time, None for as many as give 16 MiB of logits.
+    classes at a time, None for as many as give 4 MiB of logits on the CPU, 64 MiB elsewhere.
     """
 
     weight: Tensor
@@ -71,7 +72,8 @@ class Classes(NamedTuple):
             log: Whether `others` is wanted.
         """
         vectors = self.weight.shape[1] if self.weight.ndim == 3 else 1
-        chunk = self.chunk or max(1, _CHUNK_NUMBERS // (max(1, len(features)) * vectors))
+        numbers = _CPU_NUMBERS if features.device.type == "cpu" else _DEVICE_NUMBERS
+        chunk = self.chunk or max(1, numbers // (max(features.shape) * vectors))
         plan = _Plan(chunk, self.unit, merge, above, bend, fold, log)
         own, others, best, total = _LookAtAll.apply(features, self.weight, self.bias, self.labels, plan)
         return Look(own, others, best, total)

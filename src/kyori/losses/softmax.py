@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distances import normalize
-from ..errors import ArgumentError
+from ..errors import ArgumentError, nearest_name
 from ..relations import integers
 from .classes import Classes, Look, finite
 from .loss import Loss, Reduction, check_matrix, check_reduction, reduce, spread
@@ -78,7 +78,8 @@ class ClassLoss(Loss):
         embedding_size: d.
         vectors: k ≥ 1 vectors a class.
         bias: Whether logits have a learnable bias.
-        chunk_classes: Classes worked on at a time; by default as many as give 16 MiB of logits.
+        chunk_classes: Classes worked on at a time; by default as many as give 4 MiB of logits on the CPU, 64 MiB
+            elsewhere.
         trim: Share of the batch's items, from 0 to below 1, that is left out: those with the largest loss,
             rounded down. Networks learn what the right labels have in common before they learn wrong labels by
             heart, so the items whose loss stays largest are mislabelled more often than others (Shen & Sanghavi,
@@ -106,6 +107,12 @@ class ClassLoss(Loss):
         self, num_classes: int, embedding_size: int, *, vectors: int = 1, bias: bool = False, **shared: Any
     ):
         super().__init__()
+        known = inspect.signature(type(self)).parameters
+        for option in shared:
+            if option not in known:
+                raise ArgumentError(
+                    f"{option!r} is no option of {type(self).__name__}{nearest_name(option, known)}"
+                )
         options = DEFAULTS | shared
         _check_sizes(num_classes, embedding_size, vectors, options["chunk_classes"])
         _check_shares(options["trim"], options["sample"])
