@@ -8,60 +8,218 @@ import inspect
 from typing import Any
 
 from ..errors import ArgumentError, nearest_name
-from ..relations import Pairs, Relevance, Triplets
+from ..relations import Pairs, Relevance, ScoredPairs, Triplets
+from .adaptive import AdaCosLoss, AdaFaceLoss, CurricularFaceLoss, MagFaceLoss, P2SGradLoss
+from .caching import cached_backward
+from .composition import MatryoshkaLoss, SumLoss
+from .forces import Springs, springs
+from .graded import AnglELoss, CoSENTLoss, CosineMSELoss
 from .heads import (
     ArcFaceLoss,
+    CombinedMarginLoss,
     CosFaceLoss,
     CosineLoss,
     L2SoftmaxLoss,
     NormFaceLoss,
     SoftmaxLoss,
-    SphereFaceLoss,
 )
+from .infonce import (
+    GISTLoss,
+    MegaBatchMarginLoss,
+    MultipleNegativesLoss,
+    NTXentLoss,
+    SigLIPLoss,
+    SupConLoss,
+)
+from .ladder import LadderLoss
 from .loss import Loss
-from .pair import ContrastiveLoss
+from .memory import CrossBatchMemory
+from .nca import NCALoss
+from .angular import AngularLoss
+from .centroid import CentroidTripletLoss, GE2ELoss
+from .histogram import DynamicSoftMarginLoss, HistogramLoss
+from .margin import MarginLoss
+from .ranking import FastAPLoss, PNPLoss, RankedListLoss, RecallAtKLoss, SmoothAPLoss
+from .tuplet import (
+    CircleLoss,
+    GeneralizedLiftedLoss,
+    LiftedLoss,
+    MultiSimilarityLoss,
+    NPairsLoss,
+    TupletMarginLoss,
+)
+from .pair import (
+    ContrastiveLoss,
+    IntraPairVarianceLoss,
+    OnlineContrastiveLoss,
+    ThresholdConsistentLoss,
+)
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
-from .softmax import Logits, SoftmaxFamilyLoss
+from .proxy import ProxyAnchorLoss, ProxyNCALoss, ProxyNCAPlusPlusLoss
+from .regularized import CenterLoss, UniformFaceLoss
+from .regularizers import (
+    CenterInvariantRegularizer,
+    NormRegularizer,
+    RegularFaceRegularizer,
+    Regularizer,
+    SparseCentersRegularizer,
+    SpreadOutRegularizer,
+    ZeroMeanRegularizer,
+)
+from .softmax import ClassLoss, SoftmaxFamilyLoss
+from .sphereface import LargeMarginSoftmaxLoss, SphereFaceLoss
+from .subcenters import SoftTripleLoss, SubCenterArcFaceLoss
 from .triplet import TripletLoss
+from .views import BarlowTwinsLoss, VICRegLoss, ViewLoss
 
 __all__ = [
     "LOSSES",
+    "AdaCosLoss",
+    "AdaFaceLoss",
+    "AnglELoss",
+    "AngularLoss",
     "ArcFaceLoss",
+    "BarlowTwinsLoss",
     "Block",
+    "CenterInvariantRegularizer",
+    "CenterLoss",
+    "CentroidTripletLoss",
+    "CircleLoss",
+    "ClassLoss",
+    "CoSENTLoss",
+    "CombinedMarginLoss",
     "ContrastiveLoss",
     "CosFaceLoss",
     "CosineLoss",
+    "CosineMSELoss",
+    "CrossBatchMemory",
+    "CurricularFaceLoss",
+    "DynamicSoftMarginLoss",
+    "FastAPLoss",
+    "GE2ELoss",
+    "GISTLoss",
+    "GeneralizedLiftedLoss",
+    "HistogramLoss",
+    "IntraPairVarianceLoss",
     "L2SoftmaxLoss",
-    "Logits",
+    "LadderLoss",
+    "LargeMarginSoftmaxLoss",
+    "LiftedLoss",
     "Loss",
+    "MagFaceLoss",
+    "MarginLoss",
+    "MatryoshkaLoss",
+    "MegaBatchMarginLoss",
+    "MultiSimilarityLoss",
+    "MultipleNegativesLoss",
+    "NCALoss",
+    "NPairsLoss",
+    "NTXentLoss",
     "NormFaceLoss",
+    "NormRegularizer",
+    "OnlineContrastiveLoss",
+    "P2SGradLoss",
+    "PNPLoss",
     "Pairs",
     "PairwiseLoss",
+    "ProxyAnchorLoss",
+    "ProxyNCALoss",
+    "ProxyNCAPlusPlusLoss",
+    "RankedListLoss",
+    "RecallAtKLoss",
+    "RegularFaceRegularizer",
+    "Regularizer",
     "Relevance",
     "Rows",
+    "ScoredPairs",
     "Seen",
+    "SigLIPLoss",
+    "SmoothAPLoss",
+    "SoftTripleLoss",
     "SoftmaxFamilyLoss",
     "SoftmaxLoss",
+    "SparseCentersRegularizer",
     "SphereFaceLoss",
+    "SpreadOutRegularizer",
+    "Springs",
+    "SubCenterArcFaceLoss",
+    "SumLoss",
+    "SupConLoss",
     "Terms",
+    "ThresholdConsistentLoss",
     "TripletLoss",
     "Triplets",
+    "TupletMarginLoss",
+    "UniformFaceLoss",
+    "VICRegLoss",
+    "ViewLoss",
+    "ZeroMeanRegularizer",
+    "cached_backward",
     "create",
+    "describe",
     "options",
     "seen",
+    "springs",
 ]
 
 LOSSES: dict[str, type[Loss]] = {
     loss.name: loss
     for loss in (
         ContrastiveLoss,
+        OnlineContrastiveLoss,
+        IntraPairVarianceLoss,
+        ThresholdConsistentLoss,
+        MarginLoss,
         TripletLoss,
+        CentroidTripletLoss,
+        AngularLoss,
+        NPairsLoss,
+        TupletMarginLoss,
+        LiftedLoss,
+        GeneralizedLiftedLoss,
+        MultiSimilarityLoss,
+        CircleLoss,
+        RankedListLoss,
+        FastAPLoss,
+        SmoothAPLoss,
+        PNPLoss,
+        RecallAtKLoss,
+        HistogramLoss,
+        DynamicSoftMarginLoss,
+        GE2ELoss,
+        NTXentLoss,
+        SupConLoss,
+        MultipleNegativesLoss,
+        GISTLoss,
+        SigLIPLoss,
+        MegaBatchMarginLoss,
+        VICRegLoss,
+        BarlowTwinsLoss,
+        LadderLoss,
+        CoSENTLoss,
+        AnglELoss,
+        CosineMSELoss,
         SoftmaxLoss,
         NormFaceLoss,
         L2SoftmaxLoss,
+        LargeMarginSoftmaxLoss,
         SphereFaceLoss,
         CosFaceLoss,
         ArcFaceLoss,
+        CombinedMarginLoss,
+        SubCenterArcFaceLoss,
+        AdaFaceLoss,
+        MagFaceLoss,
+        CurricularFaceLoss,
+        AdaCosLoss,
+        P2SGradLoss,
+        UniformFaceLoss,
+        CenterLoss,
+        NCALoss,
+        ProxyNCALoss,
+        ProxyNCAPlusPlusLoss,
+        ProxyAnchorLoss,
+        SoftTripleLoss,
     )
 }
 
@@ -69,8 +227,8 @@ LOSSES: dict[str, type[Loss]] = {
 def options(name: str) -> dict[str, Any]:
     """The options of a loss and their defaults.
 
-    >>> options("normface")
-    {'scale': 20.0, 'chunk_classes': None}
+    >>> options("nca")
+    {'scale': 1.0, 'distance': 'squared_euclidean', 'normalize': True, 'block_rows': None}
     """
     parameters = inspect.signature(_find(name)).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in ("num_classes", "embedding_size")}
@@ -102,6 +260,8 @@ def create(
                 f"(options: {', '.join(known)})"
             )
     if not loss.needs_classes:
+        if "num_classes" in inspect.signature(loss).parameters:
+            settings["num_classes"] = num_classes
         return loss(**settings)
     if num_classes is None or embedding_size is None:
         raise ArgumentError(
@@ -109,6 +269,23 @@ def create(
             f"got num_classes={num_classes}, embedding_size={embedding_size}."
         )
     return loss(num_classes, embedding_size, **settings)  # type: ignore[call-arg]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What a loss is, as plain values: name, class, formula, paper, cost, options with defaults.
+
+    >>> describe("triplet")["formula"]
+    'mean over triplets of [D(a,p) − D(a,n) + m]₊'
+    """
+    loss = _find(name)
+    return {
+        "name": name,
+        "class": loss.__name__,
+        "formula": loss.formula,
+        "paper": loss.paper,
+        "cost": loss.cost,
+        "options": options(name),
+    }
 
 
 def _find(name: str) -> type[Loss]:

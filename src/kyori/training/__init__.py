@@ -4,6 +4,7 @@ from .callbacks import Callback, MetricsFile, Progress, ProgressBar, TensorBoard
 from .config import RunConfig
 from .loop import History, train
 from .recipes import RECIPES, recipe
+from .rows import RowOptimizer
 from .setup import build
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "MetricsFile",
     "Progress",
     "ProgressBar",
+    "RowOptimizer",
     "RunConfig",
     "TensorBoard",
     "build",

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from .config import OptimizerConfig, ScheduleConfig
+from .rows import RowOptimizer
 
-__all__ = ["create_optimizer", "rate_factor", "set_rates"]
+__all__ = ["create_optimizer", "create_row_optimizer", "rate_factor", "set_rates"]
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -27,13 +28,34 @@ FUSED = (
 def create_optimizer(config: OptimizerConfig, model: nn.Module, loss: nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer of the model's weights and of the loss's own (a head's class centres, a learned scale).
 
-    The groups remember their full learning rate as ``base_lr``; `set_rates` multiplies it.
+    The groups remember their full learning rate as ``base_lr``; `set_rates` multiplies it. Class vectors of which a step
+    samples some are left to `create_row_optimizer`.
     """
+    rows = {id(p) for p in row_parameters(loss)}
     groups: list[dict[str, Any]] = []
     for module, lr in ((model, config.lr), (loss, config.head_lr or config.lr)):
-        weights = [p for p in module.parameters() if p.requires_grad]
+        weights = [p for p in module.parameters() if p.requires_grad and id(p) not in rows]
         if weights:
             groups.append({"params": weights, "lr": lr, "base_lr": lr})
+    fast = {"fused": True} if config.name in FUSED else {"foreach": True}
+    return OPTIMIZERS[config.name](groups, **_options(config), **fast)
+
+
+def create_row_optimizer(config: OptimizerConfig, loss: nn.Module) -> RowOptimizer | None:
+    """Build the same optimizer for the class vectors of which a step samples some; None if there are none."""
+    rows = row_parameters(loss)
+    if not rows:
+        return None
+    lr = config.head_lr or config.lr
+    return RowOptimizer([{"params": rows, "lr": lr, "base_lr": lr}], config.name, **_options(config))
+
+
+def row_parameters(loss: nn.Module) -> list[nn.Parameter]:
+    """The parameters whose gradients are sparse, in a loss or in the losses that it is made of."""
+    return [p for part in loss.modules() for p in getattr(part, "row_parameters", [])]
+
+
+def _options(config: OptimizerConfig) -> dict[str, Any]:
     options = {
         "weight_decay": config.weight_decay,
         "momentum": config.momentum,
@@ -41,9 +63,7 @@ def create_optimizer(config: OptimizerConfig, model: nn.Module, loss: nn.Module)
         "alpha": config.smoothing,
         "eps": config.eps,
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    fast = {"fused": True} if config.name in FUSED else {"foreach": True}
-    return OPTIMIZERS[config.name](groups, **given, **fast)
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

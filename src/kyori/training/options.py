@@ -48,9 +48,9 @@ def check_options(
         if name not in known
     ]
     given = {name: value for name, value in options.items() if name in known}
-    annotated = vars(constructor)["__init__"] if isinstance(constructor, type) else constructor
-    hints = typing.get_type_hints(annotated)
-    fields: dict[str, Any] = {name: (hints.get(name, Any), ...) for name in given}
+    parameters = inspect.signature(constructor, eval_str=True).parameters
+    hints = {n: Any if p.annotation is p.empty else p.annotation for n, p in parameters.items()}
+    fields: dict[str, Any] = {name: (hints[name], ...) for name in given}
     model = create_model("Options", __config__=ConfigDict(arbitrary_types_allowed=True), **fields)
     try:
         values = {name: getattr(model(**given), name) for name in given}
