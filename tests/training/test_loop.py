@@ -149,6 +149,8 @@ VARIANTS = {
     "random-triplets": {"mining": "random"},
     "pairs": {"loss": "contrastive", "batches": "pairs"},
     "bf16": {"precision": "bf16"},
+    "memory": {"loss": "ntxent", "memory": 50, "memory_warmup": 2, "matryoshka": [4, 2]},
+    "chunks": {"backbone": "cnn", "backbone_options": {}, "cache_rows": 9},
 }
 
 

@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from ..errors import ConfigError, nearest_name
-from ..losses import LOSSES, create
+from ..losses import LOSSES, PairwiseLoss, create
 from .options import check_options, describe_errors, place_options
 
 __all__ = [
@@ -122,14 +122,24 @@ class ModelConfig(_Section):
 
 
 class LossConfig(BaseModel):
-    """The loss by name, and beside the name that loss's own options.
+    """The loss by name, what is put around it, and beside these that loss's own options.
 
     >>> LossConfig(name="triplet", margin=0.3).options
     {'margin': 0.3}
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=(), validate_default=True)
     name: str = "triplet"
+    memory: Count | None = Field(
+        default=None, description="past embeddings that serve as further references of each batch"
+    )
+    memory_warmup: NonNegativeInt = Field(
+        default=0, description="steps before the memory is used, while embeddings move fast"
+    )
+    matryoshka: tuple[Count, ...] | None = Field(
+        default=None,
+        description="numbers of coordinates that shall be an embedding by themselves, e.g. [64, 16]",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -142,20 +152,27 @@ class LossConfig(BaseModel):
         if name not in LOSSES:
             raise ValueError(f"unknown loss '{name}'{nearest_name(str(name), LOSSES)}")
         options = check_options(
-            f"loss '{name}'", LOSSES[name], {k: v for k, v in data.items() if k != "name"}
+            f"loss '{name}'", LOSSES[name], {k: v for k, v in data.items() if k not in cls.model_fields}
         )
         with torch.random.fork_rng(devices=[]):  # the loss itself knows its ranges; a head draws its weights
-            create(name, **_smallest_head(name), **options)
-        return {"name": name, **options}
+            create(name, num_classes=2, embedding_size=2, **options)
+        around = {k: v for k, v in data.items() if k in cls.model_fields}
+        if around.get("memory") is not None and not issubclass(LOSSES[name], PairwiseLoss):
+            raise ValueError(f"memory: suits losses of pairs, which take references; the loss is '{name}'")
+        return {**around, "name": name, **options}
+
+    @model_validator(mode="after")
+    def _check_around(self) -> Self:
+        if self.matryoshka is not None and len(set(self.matryoshka)) < max(1, len(self.matryoshka)):
+            raise ValueError(f"matryoshka: must be one or more different sizes; got {list(self.matryoshka)}")
+        if self.memory_warmup and self.memory is None:
+            raise ValueError(f"memory_warmup: needs memory; got {self.memory_warmup} without one")
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
         """The options that were given; the others take the loss's own defaults."""
         return dict(self.model_extra or {})
-
-
-def _smallest_head(name: str) -> dict[str, int]:
-    return {"num_classes": 2, "embedding_size": 2} if LOSSES[name].needs_classes else {}
 
 
 class BatchConfig(_Section):
@@ -250,6 +267,10 @@ class TrainingConfig(_Section):
         default=None, description="largest norm of the whole gradient; null: unlimited"
     )
     accumulate: Count = Field(default=1, description="batches whose gradients are averaged into one step")
+    cache_rows: Count | None = Field(
+        default=None,
+        description="items the network holds at a time, the gradient staying exact; null: the whole batch",
+    )
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         default="auto", description="auto: float32 on the CPU, bf16 on GPUs that have it"
     )
@@ -312,6 +333,10 @@ class RunConfig(_Section):
         if self.batches.kind == "pairs" and LOSSES[self.loss.name].needs_classes:
             raise ValueError(
                 f"batches of kind pairs suit losses of pairs; '{self.loss.name}' classifies single items"
+            )
+        if self.batches.kind == "pairs" and self.loss.memory is not None:
+            raise ValueError(
+                "loss.memory keeps the class of each item, which batches of kind pairs do not have"
             )
         return self
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..data import Augment, Batch, Loader, Source
 from ..errors import ConfigError, TrainingWarning, nearest_name
+from ..losses import cached_backward
 from ..models import Embedder
 from ..models.weights import state_tensors
 from ..relations import Pairs
@@ -35,7 +36,8 @@ from .environment import (
     own_randomness,
     seed_everything,
 )
-from .optimization import create_optimizer, rate_factor, set_rates
+from .optimization import create_optimizer, create_row_optimizer, rate_factor, set_rates
+from .rows import clip_gradients
 from .setup import create_augment, create_batches, train_classes
 
 __all__ = ["History", "train"]
@@ -161,7 +163,9 @@ class _Run:
         self.takes_ids = "ids" in inspect.signature(loss.forward).parameters  # heads need none
         self.generator = torch.Generator(device)
         self.optimizer = create_optimizer(config.optimizer, embedder, loss)
-        self.weights = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.rows = create_row_optimizer(config.optimizer, loss)
+        self.optimizers = [self.optimizer] if self.rows is None else [self.optimizer, self.rows]
+        self.weights = [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(device.type) if dtype is torch.float16 else None
         steps = math.ceil(len(self.batches) / self.settings.accumulate)
         self.progress = Progress(epochs=self.settings.epochs, steps_per_epoch=steps)
@@ -235,13 +239,12 @@ class _Run:
         factor = rate_factor(
             self.config.schedule, progress.step, progress.steps_per_epoch, self.settings.epochs
         )
-        set_rates(self.optimizer, factor)
+        for optimizer in self.optimizers:
+            set_rates(optimizer, factor)
         total = torch.zeros((), device=self.device)
         for position, (batch, raw, _) in enumerate(window):
             number = progress.step * self.settings.accumulate + position
-            value = self._loss(batch, raw, number) / len(window)
-            (value if self.scaler is None else self.scaler.scale(value)).backward()
-            total += value.detach()
+            total += self._differentiate(batch, raw, number, 1.0 / len(window))
             progress.items += len(batch.indices)
         self._move()
         progress.loss, progress.lr = total, self.optimizer.param_groups[0]["lr"]
@@ -251,38 +254,70 @@ class _Run:
         self.state.loss_count += 1
         self._look()
 
-    def _loss(self, batch: Batch, raw: Tensor, number: int) -> Tensor:
-        """Return the loss of one batch, dropout and augmentation drawn for its ``number``."""
+    def _differentiate(self, batch: Batch, raw: Tensor, number: int, share: float) -> Tensor:
+        """Add a share of the gradient of one batch, dropout and augmentation drawn for its ``number``.
+
+        Returns:
+            That share of the loss, ().
+        """
         mixed = seed_everything(self.device, self.config.seed, number)
         x = self.embedder.preprocess(raw, self.device)
         if self.augment is not None:
             x = self.augment(x, self.generator.manual_seed(mixed))
-        with autocast(self.device, self.dtype):
-            features = self.embedder.features(x)
-        features = features.float()
+        known: Tensor | Pairs
         if batch.pairs is not None:
             first, second, same = (torch.as_tensor(part, device=self.device) for part in batch.pairs)
-            value = self.loss(features, Pairs(first, second, same))
+            known, more = Pairs(first, second, same), {}
         else:
             items = torch.as_tensor(batch.indices, device=self.device)
-            value = self.loss(features, self.codes[items], **({"ids": items} if self.takes_ids else {}))
+            known, more = self.codes[items], {"ids": items} if self.takes_ids else {}
+        chunks = x.split(self.settings.cache_rows or len(x))
+        value = (self._backward if len(chunks) == 1 else self._cached_backward)(chunks, share, known, more)
         if self.device.type == "cpu" and not math.isfinite(value.item()):
             raise not_finite(value.item(), self.progress, self.config, half=False)
-        return value
+        return value * share
+
+    def _backward(
+        self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Tensor]
+    ) -> Tensor:
+        value = self.loss(self._features(chunks[0]), known, **more)
+        self._scaled(value * share).backward()
+        return value.detach()
+
+    def _cached_backward(
+        self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Tensor]
+    ) -> Tensor:
+        def scale(value: Tensor) -> Tensor:
+            return self._scaled(value * share)
+
+        return cached_backward(self.loss, self._features, chunks, known, scale=scale, **more)
+
+    def _features(self, x: Tensor) -> Tensor:
+        with autocast(self.device, self.dtype):
+            features = self.embedder.features(x)
+        return features.float()
+
+    def _scaled(self, value: Tensor) -> Tensor:
+        return value if self.scaler is None else self.scaler.scale(value)
 
     def _move(self) -> None:
         """Move the weights along the gradient of the window."""
         if self.settings.clip_norm is not None:
             if self.scaler is not None:
-                self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
+                for optimizer in self.optimizers:
+                    self.scaler.unscale_(optimizer)
+            clip_gradients(self.weights, self.settings.clip_norm)
+        for optimizer in self.optimizers:
+            if self.scaler is None:
+                optimizer.step()
+            else:
+                self.scaler.step(optimizer)
+        if self.scaler is not None:
             self.scaler.update()
         # On the CPU, giving the memory of gradients back and getting it again costs more than zeroing it.
         self.optimizer.zero_grad(set_to_none=self.device.type != "cpu")
+        if self.rows is not None:
+            self.rows.zero_grad(set_to_none=True)  # each step has other rows
 
     def _look(self) -> None:
         """Now and then, look at what waits on the device: statistics, and whether the loss is still a number."""
@@ -376,6 +411,8 @@ class _Run:
         now = time.monotonic()
         self.state.epoch_seconds, self.clock = self.state.epoch_seconds + now - self.clock, now
         tensors = self._weights() | optimizer_tensors(self.optimizer, "optimizer.")
+        if self.rows is not None:
+            tensors |= optimizer_tensors(self.rows, "rows.")
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors["loss_sum"] = self.loss_sum
         facts = {
@@ -403,6 +440,8 @@ class _Run:
                 f"cannot resume from {path}: its weights do not fit this model: {error}"
             ) from error
         load_optimizer(self.optimizer, checkpoint.part("optimizer."))
+        if self.rows is not None:
+            load_optimizer(self.rows, checkpoint.part("rows."))
         self.best = {name: t.to(self.device) for name, t in checkpoint.part("best.").items()}
         self.loss_sum.copy_(checkpoint.tensors["loss_sum"])
         if self.scaler is not None:

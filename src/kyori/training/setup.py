@@ -47,17 +47,36 @@ def build(
         class_names=[source.class_names[code] for code in classes],
         seed=config.seed,
     )
+    sizes = config.loss.matryoshka
+    if sizes is not None and max(sizes) > embedder.embedding_size:
+        raise ConfigError(
+            f"loss.matryoshka must be sizes of at most {embedder.embedding_size}, that of the embedding; "
+            f"got {max(sizes)}."
+        )
     loss = _create_loss(config, num_classes=len(classes), embedding_size=embedder.embedding_size)
     return embedder, loss
 
 
-def _create_loss(config: RunConfig, *, num_classes: int, embedding_size: int) -> nn.Module:
-    name, options = config.loss.name, config.loss.options
-    if "seed" in losses.options(name):
+def _create_loss(config: RunConfig, *, num_classes: int, embedding_size: int) -> losses.Loss:
+    """The loss by name, at several sizes of the embedding and with a memory around it, if these are asked for."""
+    wanted, options = config.loss, config.loss.options
+    if "seed" in losses.options(wanted.name):
         options.setdefault("seed", config.seed)
+
+    def create(size: int) -> losses.Loss:
+        return losses.create(wanted.name, num_classes=num_classes, embedding_size=size, **options)
+
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        return losses.create(name, num_classes=num_classes, embedding_size=embedding_size, **options)
+        if wanted.matryoshka is None:
+            loss = create(embedding_size)
+        elif losses.LOSSES[wanted.name].needs_classes:
+            loss = losses.MatryoshkaLoss([create(size) for size in wanted.matryoshka], wanted.matryoshka)
+        else:
+            loss = losses.MatryoshkaLoss(create(embedding_size), wanted.matryoshka)
+    if wanted.memory is None:
+        return loss
+    return losses.CrossBatchMemory(loss, embedding_size, wanted.memory, warmup=wanted.memory_warmup)
 
 
 def train_classes(source: Source) -> tuple[np.ndarray, np.ndarray]:
