@@ -1,0 +1,291 @@
+"""FAISS indexes by factory string: which one is chosen, when it can be trained, how wide it must search.
+
+The rule of ``auto``, applied when an index is built and when it is compacted:
+
+| vectors | factory | search |
+|---|---|---|
+| below 100,000 | `Flat` | exact |
+| below 2,000,000 | `HNSW32` | as wide as the recall target asks for |
+| from there on | `IVF{c},Flat` with c the power of two nearest to 4√n | as wide as the recall target asks for |
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError
+
+__all__ = [
+    "Report", "build", "check_factory", "choose", "effort_of", "exact", "faiss", "flat_vectors", "search_exactly",
+    "server_kind", "tune",
+]  # fmt: skip
+
+_FLAT_BELOW, _GRAPH_BELOW = 100_000, 2_000_000
+_POINTS_PER_CENTROID = 39  # what FAISS asks for
+_SAMPLE, _NEIGHBOURS = 200, 10
+_WIDEST = {"efSearch": 4096, "nprobe": 65_536}
+_BLOCK = 65_536
+REFINE = 4  # times k candidates are taken from an index that shortens vectors, and measured by the vectors as they came
+_NOISE = 1e-2  # below this share of |q|², |q|² + |x|² − 2qx has lost digits
+
+
+def faiss() -> Any:
+    """Return the module, imported when the first index is opened."""
+    import faiss as module
+
+    return module
+
+
+@dataclass(frozen=True)
+class Report:
+    """How well the approximate search of an index was measured to find what an exact one finds.
+
+    Attributes:
+        recall: Share of the true first 10 neighbours found; 1.0 for exact search.
+        queries: How many of its own vectors were asked for.
+        effort: Name and value of the setting that decides how wide it searches; None for exact search.
+    """
+
+    recall: float
+    queries: int
+    effort: tuple[str, int] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {
+            "recall": self.recall,
+            "queries": self.queries,
+            "effort": list(self.effort) if self.effort else None,
+        }
+
+
+def choose(n: int) -> str:
+    """Return the factory string that ``auto`` stands for with ``n`` vectors.
+
+    >>> [choose(n) for n in (10_000, 1_000_000, 10_000_000)]
+    ['Flat', 'HNSW32', 'IVF16384,Flat']
+    """
+    if n < _FLAT_BELOW:
+        return "Flat"
+    return "HNSW32" if n < _GRAPH_BELOW else f"IVF{2 ** round(math.log2(4 * math.sqrt(n)))},Flat"
+
+
+def check_factory(factory: str) -> None:
+    """Refuse what no index of Kyori can be: ids are kept beside FAISS, not in it."""
+    if not isinstance(factory, str) or not factory:
+        raise ArgumentError(
+            f"factory must be 'auto' or a FAISS factory string like 'HNSW32'; got {factory!r}."
+        )
+    if "IDMap" in factory:
+        raise ArgumentError(
+            f"factory must not hold IDMap, as the index keeps the ids itself; got {factory!r}."
+        )
+    if factory != "auto":
+        _create(8, factory)
+
+
+def server_kind(factory: str, n: int) -> tuple[str, int]:
+    """Return ``("flat", 0)``, ``("hnsw", m)`` or ``("ivf", lists)``: what servers can be asked for.
+
+    >>> server_kind("auto", 100), server_kind("HNSW16", 0), server_kind("IVF256,Flat", 0)
+    (('flat', 0), ('hnsw', 16), ('ivf', 256))
+    """
+    wanted = choose(n) if factory == "auto" else factory
+    found = re.fullmatch(r"(Flat)|HNSW(\d+)(?:,Flat)?|IVF(\d+),Flat", wanted)
+    if not found:
+        raise ArgumentError(f"a server builds Flat, HNSW<m> or IVF<lists>,Flat; got factory {wanted!r}.")
+    if found[1]:
+        return "flat", 0
+    return ("hnsw", int(found[2])) if found[2] else ("ivf", int(found[3]))
+
+
+def build(vectors: NDArray[np.float32], factory: str) -> tuple[Any, str]:
+    """Build a FAISS index of squared Euclidean distances.
+
+    Where there are too few vectors to train ``factory`` (FAISS asks for 39 a centroid), a ``Flat`` one is built, to be
+    replaced when there are enough.
+
+    Returns:
+        The index, and the factory string that it was built by.
+
+    Raises:
+        ArgumentError: FAISS cannot make such an index for vectors of this dimension.
+    """
+    n, d = vectors.shape
+    wanted = choose(n) if factory == "auto" else factory
+    index = _create(d, wanted)
+    if not index.is_trained:
+        if n < (needed := _training_points(index)):
+            return build(vectors, "Flat")
+        rng = np.random.default_rng(0)
+        most = min(n, max(needed, 256 * (needed // _POINTS_PER_CENTROID)))
+        rows = np.arange(n) if most == n else np.sort(rng.choice(n, most, replace=False))
+        index.train(vectors if most == n else vectors[rows])
+    index.add(vectors)
+    return index, wanted
+
+
+def _create(d: int, factory: str) -> Any:
+    try:
+        return faiss().index_factory(d, factory)
+    except RuntimeError as error:
+        reason = str(error).rpartition("Error: ")[2].strip()
+        raise ArgumentError(
+            f"FAISS makes no index {factory!r} for vectors of {d} numbers ({reason}); examples: Flat, HNSW32,"
+            " IVF4096,Flat."
+        ) from None
+
+
+def _training_points(index: Any) -> int:
+    lists = index.nlist if isinstance(index, faiss().IndexIVF) else 0
+    codebook = 0 if isinstance(index, faiss().IndexIVFFlat) else 256
+    return _POINTS_PER_CENTROID * max(lists, codebook, 1)
+
+
+def flat_vectors(index: Any) -> NDArray[np.float32] | None:
+    """Return a view of the vectors ``(n, d)`` where FAISS keeps them whole and in order, else None."""
+    storage = index
+    if isinstance(index, faiss().IndexHNSWFlat):
+        storage = faiss().downcast_index(index.storage)
+    if not isinstance(storage, faiss().IndexFlat):
+        return None
+    if storage.ntotal == 0:
+        return np.zeros((0, storage.d), np.float32)
+    return faiss().rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d).reshape(-1, storage.d)
+
+
+def exact(index: Any) -> bool:
+    """Return whether this FAISS index looks at every vector."""
+    return isinstance(index, faiss().IndexFlat)
+
+
+def lossless(index: Any) -> bool:
+    """Return whether this FAISS index measures distances to the vectors as they came."""
+    return flat_vectors(index) is not None or isinstance(index, faiss().IndexIVFFlat)
+
+
+def selects(index: Any) -> bool:
+    """Return whether this FAISS index can leave out rows while it searches."""
+    kinds = (faiss().IndexFlat, faiss().IndexHNSW, faiss().IndexIVF)
+    return isinstance(index, kinds)
+
+
+def effort_of(index: Any) -> tuple[str, int] | None:
+    """Return the setting that trades time for recall with its largest value; None where there is none."""
+    if isinstance(index, faiss().IndexHNSW):
+        return "efSearch", _WIDEST["efSearch"]
+    lists = getattr(faiss().try_extract_index_ivf(index), "nlist", None)
+    return ("nprobe", int(lists)) if lists else None
+
+
+def set_effort(index: Any, effort: tuple[str, int]) -> None:
+    """Let the index search so wide."""
+    faiss().ParameterSpace().set_index_parameter(index, *effort)
+
+
+def tune(index: Any, vectors: NDArray[np.float32], target: float) -> Report:
+    """Set the least effort that reaches the target, doubling from 1 (IVF) or 16 (HNSW), and report the recall.
+
+    Measured on at most 200 of the index's own vectors, drawn with seed 0, each left out of its own answer.
+    """
+    setting = effort_of(index)
+    if exact(index) or len(vectors) < 2:
+        return Report(1.0, 0, None)
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.permutation(len(vectors))[:_SAMPLE])
+    queries, k = np.ascontiguousarray(vectors[chosen]), min(_NEIGHBOURS + 1, len(vectors))
+    bound = search_exactly(queries, vectors, k)[0][:, -1]
+    effort, recall = setting, _recall(index, vectors, queries, bound, k)
+    if setting is None:
+        return Report(recall, len(queries), None)
+    value = min(16 if setting[0] == "efSearch" else 1, setting[1])
+    while True:
+        effort = (setting[0], value)
+        set_effort(index, effort)
+        recall = _recall(index, vectors, queries, bound, k)
+        if recall >= target or value == setting[1]:
+            return Report(recall, len(queries), effort)
+        value = min(2 * value, setting[1])
+
+
+def _recall(
+    index: Any, vectors: NDArray[np.float32], queries: NDArray[np.float32], bound: NDArray[np.float32], k: int
+) -> float:
+    _, rows = index.search(queries, k if lossless(index) else min(REFINE * k, len(vectors)))
+    found = np.sort(true_squares(queries, vectors, rows), axis=1)[:, :k]
+    hits = (found <= bound[:, None] * (1 + 1e-4) + 1e-12).sum(axis=1) - 1  # without itself
+    return float((np.clip(hits, 0, None) / (k - 1)).mean())
+
+
+def true_squares(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return squared distances ``(q, k)`` of queries to rows, from the differences; inf where the row is −1."""
+    gathered = vectors[rows]
+    gathered -= queries[:, None]
+    squares = np.einsum("qkd,qkd->qk", gathered, gathered)
+    squares[rows < 0] = np.inf
+    return squares
+
+
+def sharpened(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    squares: NDArray[np.float32],
+    rows: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Compute small distances again: FAISS's |q|² + |x|² − 2qx, used for batches, has no digits left there."""
+    doubtful = squares < _NOISE * np.einsum("qd,qd->q", queries, queries)[:, None]
+    doubtful &= rows >= 0
+    if not doubtful.any():
+        return squares, rows
+    query, place = np.nonzero(doubtful)
+    difference = vectors[rows[query, place]] - queries[query]
+    squares = squares.copy()
+    squares[query, place] = np.einsum("nd,nd->n", difference, difference)
+    return ordered(squares, rows)
+
+
+def ordered(
+    squares: NDArray[np.float32], rows: NDArray[np.int64], k: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Sort each query's answers by distance, keep the first ``k``."""
+    order = np.argsort(squares, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(squares, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def search_exactly(
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    k: int,
+    rows: Sequence[int] | NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Search all of ``vectors``, or only ``rows`` of them, a block at a time; k must not exceed their number."""
+    chosen = None if rows is None else np.asarray(rows, np.int64)
+    total = len(vectors) if chosen is None else len(chosen)
+    best: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
+    for start in range(0, total, _BLOCK):
+        part = slice(start, min(start + _BLOCK, total))
+        block = np.ascontiguousarray(vectors[part] if chosen is None else vectors[chosen[part]])
+        squares, places = faiss().knn(queries, block, min(k, len(block)))
+        squares, places = sharpened(queries, block, squares, places)
+        found = places + start if chosen is None else chosen[part][places]
+        if best is not None:
+            squares = np.concatenate([best[0], squares], axis=1)
+            found = np.concatenate([best[1], found], axis=1)
+            squares, found = ordered(squares, found, k)
+        best = squares, found
+    assert best is not None, "search_exactly needs at least one row"
+    return best
+
+
+def check_server_factory(factory: str) -> None:
+    """Refuse what a server cannot build."""
+    server_kind(factory, 0)

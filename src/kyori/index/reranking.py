@@ -1,0 +1,162 @@
+"""Re-ranking: a second look at the first neighbours, with what the neighbours say of each other.
+
+Both are written for the metric of the index; both cost a look-up of the first neighbours' vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError
+from ..neighbors import Matches, distance_blocks
+from .store import Metric
+
+__all__ = ["KReciprocal", "QueryExpansion", "k_reciprocal", "rerank"]
+
+Find = Callable[[NDArray[np.float32], int], Matches]
+Vectors = Callable[[NDArray[np.object_] | NDArray[np.int64]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class QueryExpansion:
+    """α query expansion (Radenović, Tolias & Chum 2019): ask again with a mean of the query and its neighbours.
+
+    ``q' = (q + Σ wᵢ fᵢ) / (1 + Σ wᵢ)`` over the first ``top`` neighbours fᵢ, ``wᵢ = max(0, cos(q, fᵢ))^α``. The paper
+    divides by the length instead, which ranks unit vectors the same. Distances are those to ``q'``.
+
+    Attributes:
+        top: How many neighbours are taken, ≥ 1.
+        alpha: α ≥ 0; 0 is the plain mean.
+    """
+
+    top: int = 10
+    alpha: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.top < 1 or not 0 <= self.alpha < np.inf:
+            raise ArgumentError(
+                f"query expansion needs top ≥ 1 and α ≥ 0; got top={self.top}, alpha={self.alpha}."
+            )
+
+
+@dataclass(frozen=True)
+class KReciprocal:
+    """k-reciprocal re-ranking (Zhong, Zheng, Cao & Li 2017) of the ``first`` neighbours of each query.
+
+    Inside the set S of a query and its first neighbours, with distances d divided by the largest in S (so that the
+    result does not depend on their unit), and N(p, k) = p and its k nearest in S:
+
+    - ``R(p, k) = {g ∈ N(p, k) : p ∈ N(g, k)}``
+    - ``R*(p) = R(p, k1) ∪ R(g, k1/2)`` for each g ∈ R(p, k1) with ``|R(p, k1) ∩ R(g, k1/2)| ≥ ⅔ |R(g, k1/2)|``
+    - ``V(p, g) = exp(−d(p, g))`` for g ∈ R*(p), else 0; then V(p) is the mean of V over the k2 first of N(p, k2)
+      (p itself is the first)
+    - ``d_J(p, g) = 1 − Σ min(V(p), V(g)) / Σ max(V(p), V(g))``
+    - ``d* = (1 − λ) d_J + λ d``
+
+    With ``first`` at least the size of the index this is the paper's definition for that query; the authors' program
+    also scales each row of V and of d by itself, and counts the other queries as gallery. Distances are d*, in [0, 1].
+
+    Attributes:
+        k1: Neighbourhood, ≥ 1.
+        k2: Neighbourhood of the local expansion, ≥ 1; 1 leaves it out.
+        weight: λ in [0, 1].
+        first: How many neighbours are looked at again, ≥ 2.
+    """
+
+    k1: int = 20
+    k2: int = 6
+    weight: float = 0.3
+    first: int = 100
+
+    def __post_init__(self) -> None:
+        if self.k1 < 1 or self.k2 < 1 or self.first < 2 or not 0 <= self.weight <= 1:
+            raise ArgumentError(
+                "k-reciprocal re-ranking needs k1 ≥ 1, k2 ≥ 1, first ≥ 2 and a weight in [0, 1]; got"
+                f" k1={self.k1}, k2={self.k2}, first={self.first}, weight={self.weight}."
+            )
+
+
+def rerank(
+    how: QueryExpansion | KReciprocal,
+    queries: NDArray[np.float32],
+    k: int,
+    metric: Metric,
+    find: Find,
+    vectors_of: Vectors,
+) -> Matches:
+    """Search with re-ranking.
+
+    Args:
+        how: Which, with its settings.
+        queries: ``(q, d)``.
+        k: Neighbours a query.
+        metric: The index's.
+        find: Searches: vectors ``(q, d)`` and a count give matches.
+        vectors_of: The vectors ``(m, d)`` of ids ``(m,)``.
+    """
+    if isinstance(how, QueryExpansion):
+        return find(_expanded(how, queries, metric, find, vectors_of), k)
+    if not isinstance(how, KReciprocal):
+        raise ArgumentError(f"rerank must be QueryExpansion(...), KReciprocal(...) or None; got {how!r}.")
+    found = find(queries, max(k, how.first))
+    ids, distances = found.ids.copy(), found.distances.copy()
+    for row, query in enumerate(queries):
+        known = int(np.isfinite(found.distances[row, : max(k, how.first)]).sum())
+        if known < 2:
+            continue
+        around = np.concatenate([query[None], vectors_of(found.ids[row, :known])])
+        again = k_reciprocal(around, how, metric)
+        order = np.argsort(again, kind="stable")
+        ids[row, :known], distances[row, :known] = found.ids[row, order], again[order]
+    return Matches(ids[:, :k], distances[:, :k])
+
+
+def _expanded(
+    how: QueryExpansion, queries: NDArray[np.float32], metric: Metric, find: Find, vectors_of: Vectors
+) -> NDArray[np.float32]:
+    found = find(queries, how.top)
+    expanded = queries.copy()
+    for row, query in enumerate(queries):
+        known = np.isfinite(found.distances[row])
+        if not known.any():
+            continue
+        neighbours = vectors_of(found.ids[row, known])
+        lengths = np.linalg.norm(neighbours, axis=1) * np.linalg.norm(query)
+        cosines = np.divide(neighbours @ query, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+        weights = np.maximum(cosines, 0) ** how.alpha
+        expanded[row] = (query + weights @ neighbours) / (1 + weights.sum())
+        if metric == "cosine" and (length := np.linalg.norm(expanded[row])) > 0:
+            expanded[row] /= length
+    return expanded
+
+
+def k_reciprocal(around: NDArray[np.float32], how: KReciprocal, metric: Metric) -> NDArray[np.float32]:
+    """Return d* ``(m,)`` of the first row of ``around`` ``(m + 1, d)`` to each of the others."""
+    n = len(around)
+    d = np.concatenate([block for _, block in distance_blocks(around, around, metric)]).astype(np.float64)
+    np.fill_diagonal(d, -1.0)  # each is its own first neighbour, before its duplicates too
+    ranks = np.argsort(d, axis=1, kind="stable")
+    np.fill_diagonal(d, 0.0)
+    d /= d.max() or 1.0
+    wide, half = _reciprocal(ranks, how.k1), _reciprocal(ranks, max(1, round(how.k1 / 2)))
+    common = wide.astype(np.int32) @ half.T.astype(np.int32)  # |R(p, k1) ∩ R(g, k1/2)|
+    joins = wide & (3 * common >= 2 * half.sum(axis=1)[None])
+    reached = wide | ((joins.astype(np.int32) @ half.astype(np.int32)) > 0)
+    V = np.where(reached, np.exp(-d), 0.0)
+    if how.k2 > 1:
+        V = V[ranks[:, : how.k2]].mean(axis=1)
+    least = np.minimum(V[0], V).sum(axis=1)
+    most = np.maximum(V[0], V).sum(axis=1)
+    jaccard = 1 - least / most  # most > 0: each row holds itself
+    result = (1 - how.weight) * jaccard + how.weight * d[0]
+    return result[1:n].astype(np.float32)
+
+
+def _reciprocal(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    near = np.zeros(ranks.shape, bool)
+    np.put_along_axis(near, ranks[:, : k + 1], True, axis=1)
+    return near & near.T
