@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "estimator": {"errors", "data", "losses", "models", "training", "evaluation", "runs", "vectors", "neighbors"},
     "comparison": {
         "errors", "files", "vectors", "results", "neighbors",
-        "data", "losses", "models", "training", "evaluation", "report", "runs",
+        "data", "losses", "models", "linear", "training", "evaluation", "report", "runs",
     },
 }  # fmt: skip
 ENTRY_POINTS = {"__init__", "__main__", "cli"}

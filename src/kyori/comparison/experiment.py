@@ -28,6 +28,7 @@ from ..runs import (
 from ..training import RunConfig
 from ..vectors import VectorTable
 from .board import Board, Cell
+from .linear import linear_cell
 from .methods import DEFAULT_METHODS, Method, resolve
 from .page import write_report
 
@@ -66,7 +67,8 @@ def compare(
     All methods see the same training items equally often, through the same backbone, batches of the same size and the
     same optimizer; each epoch is judged on the validation items, and the test items are measured once, at the end. The
     split is the same for all methods and seeds, so that differences are paired query by query; a seed changes
-    the initial weights, the batches and the dropout.
+    the initial weights, the batches and the dropout. Linear methods learn on the same training items, in the way that
+    :mod:`kyori.comparison.linear` says; the budget of the networks is not theirs.
 
     Args:
         data: Whatever :func:`kyori.open_source` opens.
@@ -104,14 +106,19 @@ def compare(
     if len(split.test) == 0:
         raise DataError(f"{source.name} leaves no test items; give a split with a test part.")
     folder = Path(out) if out is not None else None
-    say = _Progress(len(configs) * seeds, measure) if progress else None
+    trained = [method for method in chosen if method.loss is not None or method.linear is not None]
+    say = _Progress(len(trained) * seeds, measure) if progress else None
     cells: list[Cell] = []
     for method in chosen:
-        if method.loss is None:
+        if method not in trained:
             cells.append(_raw_cell(method.name, split.test, base))
             continue
         for seed in range(base.seed, base.seed + seeds):
-            cell = _train_cell(method.name, seed, split, configs[method.name], folder)
+            cell = (
+                _linear_cell(method, seed, split, base, folder)
+                if method.linear is not None
+                else _train_cell(method.name, seed, split, configs[method.name], folder)
+            )
             cells.append(cell)
             if say is not None:
                 say(cell)
@@ -154,7 +161,7 @@ def _raw_cell(name: str, test: Source, config: RunConfig) -> Cell:
 
 def _train_cell(name: str, seed: int, split: Split, config: RunConfig, folder: Path | None) -> Cell:
     config = config.model_copy(update={"seed": seed})
-    place = folder / "cells" / re.sub(r"[^\w.-]+", "-", name) / f"seed-{seed}" if folder else None
+    place = _place(name, seed, folder)
     run = finished_run(place, split, config) if place is not None else None
     if run is None:
         run = fit_split(split, config, folder=place, overwrite=True)
@@ -170,6 +177,18 @@ def _train_cell(name: str, seed: int, split: Split, config: RunConfig, folder: P
         parameters=run.embedder.parameter_count,
         folder=place,
     )
+
+
+def _linear_cell(method: Method, seed: int, split: Split, config: RunConfig, folder: Path | None) -> Cell:
+    place = _place(method.name, seed, folder)
+    try:
+        return linear_cell(method.name, str(method.linear), method.options, seed, split, config, place)
+    except ArgumentError as error:
+        raise ArgumentError(f"method '{method.name}': {error}") from error
+
+
+def _place(name: str, seed: int, folder: Path | None) -> Path | None:
+    return folder / "cells" / re.sub(r"[^\w.-]+", "-", name) / f"seed-{seed}" if folder else None
 
 
 class _Progress:

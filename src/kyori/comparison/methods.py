@@ -1,4 +1,4 @@
-"""The methods that ``kyori compare`` knows by name: a loss and the options that differ from its defaults."""
+"""The methods that ``kyori compare`` knows by name: a loss or a linear method, and its options."""
 
 from __future__ import annotations
 
@@ -7,23 +7,43 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ArgumentError, nearest_name
+from ..linear import LINEAR, create
 
 __all__ = ["BASELINES", "DEFAULT_METHODS", "METHODS", "Method", "resolve"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to get vectors: a loss with options, or ``loss=None`` for the raw input.
+    """A way to get vectors: a loss with options, a linear method with options, or neither for the raw input.
 
     Attributes:
         name: The name on the leaderboard.
-        loss: A name of ``kyori.losses.LOSSES``; None leaves the items as they are.
-        options: Options of the loss or of the training (``margin``, ``lr``, …) that differ from the defaults.
+        loss: A name of ``kyori.losses.LOSSES``; None trains no network.
+        options: Options of the loss or of the training (``margin``, ``lr``, …) or of the linear method that differ
+            from the defaults.
+        linear: A name of ``kyori.linear.LINEAR`` that learns from classes.
     """
 
     name: str
     loss: str | None
     options: Mapping[str, Any] = field(default_factory=dict)
+    linear: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.linear is None:
+            return
+        if self.loss is not None:
+            raise ArgumentError(f"method '{self.name}' must have a loss or be linear; got both.")
+        if self.linear not in _LINEAR:
+            raise ArgumentError(f"unknown linear method '{self.linear}'{nearest_name(self.linear, _LINEAR)}")
+        try:
+            create(self.linear, **self.options)
+        except ArgumentError as error:
+            raise ArgumentError(f"method '{self.name}': {error}") from error
+
+
+#: Linear methods for a board; the others learn from numbers, not classes.
+_LINEAR = tuple(name for name, method in LINEAR.items() if method.supervision != "targets")
 
 
 METHODS: dict[str, Method] = {
@@ -45,6 +65,7 @@ METHODS: dict[str, Method] = {
         Method("sphereface", "sphereface"),
         Method("cosface", "cosface"),
         Method("arcface", "arcface"),
+        *(Method(name, None, linear=name) for name in _LINEAR),
     )
 }
 
@@ -68,7 +89,7 @@ def resolve(methods: Iterable[str | Method | Mapping[str, Any]]) -> list[Method]
 
     Args:
         methods: Names of ``METHODS``, or mappings such as
-            ``{"name": "wide margin", "loss": "triplet", "margin": 0.5}``.
+            ``{"name": "wide margin", "loss": "triplet", "margin": 0.5}`` or ``{"linear": "nca", "n_components": 8}``.
 
     Raises:
         ArgumentError: A name is unknown or stands twice, or no method is given.
@@ -93,9 +114,12 @@ def _resolve_one(method: str | Method | Mapping[str, Any]) -> Method:
         return method
     if isinstance(method, Mapping):
         options = dict(method)
+        if "linear" in options and "loss" not in options:
+            linear = str(options.pop("linear"))
+            return Method(str(options.pop("name", linear)), None, options, linear)
         if "loss" not in options:
             raise ArgumentError(
-                f"a method given as a mapping needs the key 'loss'; got keys {sorted(options)}."
+                f"a method given as a mapping needs the key 'loss' or 'linear'; got keys {sorted(options)}."
             )
         loss = options.pop("loss")
         return Method(str(options.pop("name", loss)), loss, options)

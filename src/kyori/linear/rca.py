@@ -38,7 +38,7 @@ class RCA(LinearMetric):
         >>> X = np.array([[0.0, 0], [0, 2], [5, 1], [6, 3]])
         >>> metric = RCA().fit_chunks(X, [0, 0, 1, 1])
         >>> metric.get_mahalanobis_matrix().round(6).tolist()
-        [[16.0, -8.0], [-8.0, 6.0]]
+        [[16.0, -4.0], [-4.0, 2.0]]
     """
 
     supervision: ClassVar[str] = "chunks"

@@ -58,8 +58,8 @@ class SCML(LinearMetric):
     Example:
         >>> from sklearn.datasets import load_iris
         >>> X, y = load_iris(return_X_y=True)
-        >>> metric = SCML().fit(X, y)
-        >>> bool((metric.weights_ > 0).sum() < 40)
+        >>> metric = SCML(beta=0.01).fit(X, y)
+        >>> bool((metric.weights_ > 0).sum() < 20)
         True
     """
 
