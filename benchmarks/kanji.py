@@ -1,0 +1,131 @@
+"""Unseen kanji: does the large batch pay, and does a sampled head reach the exact one?
+
+Characters are rendered in every typeface that the machine has and that knows them; a network trains on some characters
+and is asked about others: which pictures show the same character? All methods see the same number of pictures.
+
+    apt-get install fonts-ipafont fonts-takao fonts-vlgothic fonts-hanazono …   # any fonts with kanji
+    python benchmarks/kanji.py                     # renders, trains, compares; the report is in runs/kanji
+    python benchmarks/kanji.py --render kanji.npz  # only the data, for kyori compare and others
+    python benchmarks/kanji.py --smoke             # a few characters, seconds
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+FONTS = Path("/usr/share/fonts")
+SIDE = 32
+METHODS = {
+    "batch": [
+        {"name": "semihard, 128", "loss": "triplet", "mining": "semihard", "batch_size": 128, "per_class": 4},
+        {"name": "semihard, 1800", "loss": "triplet", "mining": "semihard", "batch_size": 1800, "per_class": 4},
+        {"name": "semihard, 1800, lr 3e-3", "loss": "triplet", "mining": "semihard", "batch_size": 1800,
+         "per_class": 4, "lr": 3e-3},
+        {"name": "all, 128", "loss": "triplet", "mining": "all", "batch_size": 128, "per_class": 4},
+        {"name": "all, 1800, lr 3e-3", "loss": "triplet", "mining": "all", "batch_size": 1800, "per_class": 4,
+         "lr": 3e-3},
+    ],
+    "heads": [
+        {"name": "arcface", "loss": "arcface"},
+        {"name": "arcface, 10 % of the classes", "loss": "arcface", "sample": 0.1},
+    ],
+    "families": ["raw", "softmax", "triplet-semihard", "arcface"],
+}  # fmt: skip
+
+
+def faces() -> Iterator[tuple[Path, int, set[int]]]:
+    """Every typeface with more than 2,000 kanji, and the characters it knows."""
+    from fontTools.ttLib import TTCollection, TTFont, TTLibError
+
+    for path in sorted(p for p in FONTS.rglob("*") if p.suffix.lower() in (".ttf", ".otf", ".ttc")):
+        try:
+            if path.suffix.lower() == ".ttc":
+                tables = [font.getBestCmap() for font in TTCollection(str(path), lazy=True).fonts]
+            else:
+                tables = [TTFont(str(path), lazy=True).getBestCmap()]
+        except (TTLibError, OSError, KeyError):
+            continue
+        for index, table in enumerate(tables):
+            known = {code for code in table or () if 0x4E00 <= code < 0xA000}
+            if len(known) > 2000:
+                yield path, index, known
+
+
+def render(characters: int, per_character: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (n, 32, 32) uint8 and characters (n,) as strings: the characters that most typefaces know."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    found = list(faces())
+    spread = np.random.default_rng(0).permutation(len(found))
+    counts: dict[int, int] = {}
+    for _, _, known in found:
+        for code in known:
+            counts[code] = counts.get(code, 0) + 1
+    chosen = sorted(counts, key=lambda code: (-counts[code], code))[:characters]
+    pictures: dict[int, dict[bytes, np.ndarray]] = {code: {} for code in chosen}
+    for number in spread:
+        path, index, known = found[number]
+        try:
+            font = ImageFont.truetype(str(path), SIDE - 6, index=index)
+        except OSError:
+            continue
+        for code in chosen:
+            if code not in known or len(pictures[code]) >= per_character:
+                continue
+            image = Image.new("L", (SIDE, SIDE))
+            ImageDraw.Draw(image).text((SIDE / 2, SIDE / 2), chr(code), 255, font, anchor="mm")
+            array = np.asarray(image)
+            if array.any():  # faces that are the same drawing give the same picture, which counts once
+                pictures[code].setdefault(array.tobytes(), array)
+    full = [code for code in chosen if len(pictures[code]) >= min(15, per_character)]
+    images = np.stack([picture for code in full for picture in pictures[code].values()])
+    labels = np.array([chr(code) for code in full for _ in pictures[code]])
+    return images, labels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--characters", type=int, default=3000)
+    parser.add_argument("--faces", type=int, default=20, help="pictures of each character")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--sets", nargs="+", choices=list(METHODS), default=["batch", "heads"])
+    parser.add_argument("--out", type=Path, default=Path("runs/kanji"))
+    parser.add_argument("--render", type=Path, help="only write the pictures to this .npz")
+    parser.add_argument("--smoke", action="store_true", help="a few characters, to see that it runs")
+    options = parser.parse_args()
+    if options.smoke:
+        options.characters, options.faces, options.epochs, options.seeds, options.sets = (
+            30,
+            6,
+            1,
+            1,
+            ["heads"],
+        )
+    images, labels = render(options.characters, options.faces)
+    print(f"{len(images)} pictures of {len(np.unique(labels))} characters")
+    if options.render:
+        np.savez(options.render, images=images, labels=labels)
+        return
+    if not len(images):
+        print("no fonts with kanji here")
+        return
+    import kyori
+
+    for name in options.sets:
+        board = kyori.compare(
+            images, labels=labels, methods=METHODS[name], seeds=options.seeds, measure="map@r",
+            out=None if options.smoke else options.out / name, split="class-disjoint", fractions=(0.6, 0.07, 0.33),
+            backbone="cnn", embedding_size=128, epochs=options.epochs, progress=True, shift=0.06, rotate=5, zoom=0.1,
+        )  # fmt: skip
+        print(board.to_markdown() if hasattr(board, "to_markdown") else board)
+        for comparison in board.comparisons():
+            print(comparison)
+
+
+if __name__ == "__main__":
+    main()
