@@ -183,7 +183,8 @@ class Relevance:
 
     def to(self, device: torch.device | str) -> "Relevance":
         """The same on another device."""
-        return Relevance(self.scores.to(device))
+        moved = self.scores.to(device)
+        return self if moved is self.scores else Relevance(moved)
 
 
 Supervision = Tensor | Pairs | Triplets | Relevance
