@@ -126,7 +126,12 @@ class VICRegLoss(ViewLoss):
     )
 
     def __init__(
-        self, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0, *, epsilon: float = 1e-4
+        self,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+        *,
+        epsilon: float = 1e-4,
     ):
         super().__init__()
         for name, value in (("invariance", invariance), ("variance", variance), ("covariance", covariance)):
