@@ -59,12 +59,21 @@ class AngularLoss(PairwiseLoss):
         size = min(_GROUP, max(1, len(block.D)))
         groups = list(class_groups(block.labels, block.positive, size))
         order = torch.cat([group.rows for group in groups])
-        masks = block.positive[order].split(size), block.negative[order].split(size)
+        masks = (
+            block.positive.index_select(0, order).split(size),
+            block.negative.index_select(0, order).split(size),
+        )
+        crowded = sum(len(group.columns) for group in groups) > 4 * len(block.D)
         parts = [
-            checkpoint(
-                self._terms, D, block.y, group.columns, *both, use_reentrant=False, preserve_rng_state=False
+            checkpoint(self._terms, *inputs, use_reentrant=False, preserve_rng_state=False)
+            if crowded
+            else self._terms(*inputs)
+            for inputs in (
+                (D, block.y, group.columns, *both)
+                for group, D, *both in zip(
+                    groups, block.D.index_select(0, order).split(size), *masks, strict=True
+                )
             )
-            for group, D, *both in zip(groups, block.D[order].split(size), *masks, strict=True)
         ]
         terms = torch.cat(parts)
         back = order.argsort()
@@ -75,12 +84,14 @@ class AngularLoss(PairwiseLoss):
     def _terms(self, D: Tensor, y: Tensor, columns: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Σ over the positives of each anchor of a group, (r,)."""
         t = math.tan(self.angle) ** 2
-        kin = y[columns]
-        from_anchor = torch.exp(-4 * t * D) * negative
+        kin = y.index_select(0, columns)
+        from_anchor = torch.exp(-4 * t * D) * negative.to(D.dtype)
         from_positive = torch.exp(4 * t * (kin @ y.T - 1.0))
         both = (from_anchor @ from_positive.T).clamp(min=torch.finfo(D.dtype).tiny)
-        cosine = 1.0 - D[:, columns]
-        return (softplus(both.log() + 8 * t - 2 * (1 + t) * cosine) * positive[:, columns]).sum(1)
+        cosine = 1.0 - D.index_select(1, columns)
+        return (softplus(both.log() + 8 * t - 2 * (1 + t) * cosine) * positive.index_select(1, columns)).sum(
+            1
+        )
 
     def extra_repr(self) -> str:
         return f"angle={self.angle}"

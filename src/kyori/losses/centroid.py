@@ -28,7 +28,7 @@ class _CentroidLoss(PairwiseLoss):
     per_anchor: ClassVar[bool] = True
 
     def against(self, block: Block, own: Tensor, others: Tensor, foreign: Tensor) -> Terms:
-        """Terms of anchors: centroids of their positives (b, d), of all classes (c, d), and which are foreign (b, c)."""
+        """Terms from the centroids of positives (b, d) and of all classes (c, d), and which are foreign (b, c)."""
         raise NotImplementedError
 
     def look_at_list(self, x: Tensor, listed: object) -> list[Seen] | None:

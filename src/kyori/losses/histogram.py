@@ -121,7 +121,10 @@ class DynamicSoftMarginLoss(PairwiseLoss):
         blocks = rows.each(_closest)
         of_positive = torch.stack([column for *_, column in blocks]).amin(0)
         gaps = [
-            pairs.distances - torch.minimum(of_anchor[pairs.anchors], of_positive[pairs.columns])
+            pairs.distances
+            - torch.minimum(
+                of_anchor.index_select(0, pairs.anchors), of_positive.index_select(0, pairs.columns)
+            )
             for _, pairs, of_anchor, _ in blocks
         ]
         joined = torch.cat(gaps)

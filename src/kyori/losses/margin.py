@@ -26,8 +26,8 @@ class MarginLoss(PairwiseLoss):
 
     | mining | triplets |
     |---|---|
-    | `distance_weighted` | `triplets` for each anchor: a random positive, and a negative drawn with probability ∝ 1/q(D) |
-    | `all` | every (a, p, n); as a positive counts once for each negative and a negative once for each positive, it costs O(n²) |
+    | `distance_weighted` | `triplets` for each a: random p, n with probability ∝ 1/q(D(a,n)) |
+    | `all` | every (a, p, n): a positive counts as often as there are negatives, and the other way round |
 
     q is the density of distances between random points on the sphere, see `TripletLoss`.
 
@@ -139,7 +139,7 @@ class MarginLoss(PairwiseLoss):
         D, b = block.D, len(block.D)
         positives, negatives = block.positives.long(), block.negatives.long()
         pairs = positive_pairs(D, block.positive)
-        own = beta if beta.ndim == 0 else beta[pairs.anchors, 0]
+        own = beta if beta.ndim == 0 else beta[:, 0].index_select(0, pairs.anchors)
         pull = (pairs.distances - own + self.margin).clamp(min=0)
         push = (beta - D + self.margin).clamp(min=0) * block.negative
         pulled = pairs.sum((pull.detach() > 0).to(D.dtype), b) * negatives
@@ -159,7 +159,7 @@ class MarginLoss(PairwiseLoss):
             raise ArgumentError(
                 f"labels must be class numbers 0 to {len(beta) - 1} (num_classes={len(beta)}); got {low} to {high}."
             )
-        return beta[block.labels][:, None]
+        return beta.index_select(0, block.labels)[:, None]
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, mining={self.mining!r}, {super().extra_repr()}"

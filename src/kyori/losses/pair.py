@@ -82,19 +82,33 @@ class ContrastiveLoss(PairwiseLoss):
         self.positive_margin = positive_margin
         self.convention = convention
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pull = (D - self.positive_margin).clamp(min=0) * positive
-        push = (self.margin - D).clamp(min=0) * negative
-        acting = torch.stack([(pull > 0).sum(1), (push > 0).sum(1)], 1)
-        pairs = (positive | negative).sum(1)
+    def block(self, block: Block) -> Terms:
+        pairs, b = positive_pairs(block.D, block.positive), len(block.D)
+        pull = (pairs.distances - self.positive_margin).clamp(min=0)
+        pulls = pairs.sum((pull.detach() > 0).to(pull.dtype), b)
+        counts = block.positives + block.negatives
         if self.convention == "unsquared":
-            return Terms(torch.stack([pull.sum(1), push.sum(1)], 1), acting, acting.sum(1), pairs)
+            push, pushes = _push(block, self.margin, 1.0, squared=False)
+            acting = torch.stack([pulls, pushes], 1)
+            return Terms(torch.stack([pairs.sum(pull, b), push], 1), acting, acting.sum(1), counts)
         factor = 0.5 if self.convention == "hadsell" else 1.0
-        energy = factor * (pull.square().sum(1) + push.square().sum(1))
-        return Terms(energy[:, None], pairs[:, None], acting.sum(1), pairs)
+        push, pushes = _push(block, self.margin, factor, squared=True)
+        energy = pairs.sum(factor * pull.square(), b) + push
+        return Terms(energy[:, None], counts[:, None], pulls + pushes, counts)
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, convention={self.convention!r}, {super().extra_repr()}"
+
+
+def _push(block: Block, reach: float | Tensor, factor: float, *, squared: bool) -> tuple[Tensor, Tensor]:
+    """Σ factor·[reach − D(a,n)]₊, or of its square, and the number of terms that are not zero, both (b,)."""
+    with torch.no_grad():
+        depth = only(block.D, block.negative, torch.inf).neg_().add_(reach).clamp_(min=0)
+        acting = torch.gt(depth, 0, out=torch.empty_like(depth))
+        value = factor * (depth.square() if squared else depth).sum(1)
+        count = acting.sum(1)
+        gradient = depth.mul_(-2.0 * factor) if squared else acting.mul_(-factor)
+    return with_gradient(block.D, value, gradient), count
 
 
 class OnlineContrastiveLoss(PairwiseLoss):
@@ -150,17 +164,17 @@ class OnlineContrastiveLoss(PairwiseLoss):
 
     def _hard(self, block: Block, farthest: Tensor, closest: Tensor) -> Terms:
         D = block.D
-        pull = positive_pairs(D, block.positive)
+        pull, b = positive_pairs(D, block.positive), len(D)
         pulls = (pull.distances.detach() > closest).to(D.dtype)
         near = only(D, block.negative, torch.inf)
         with torch.no_grad():
-            pushes = (near < farthest).to(D.dtype)
-            reach = (self.margin - D).clamp_(min=0).mul_(pushes)
-            value, count, acting = reach.square().sum(1), pushes.sum(1), (reach > 0).sum(1)
-        push = with_gradient(D, value, reach.mul_(-2.0))
-        b = len(D)
-        value = pull.sum(pull.distances.square() * pulls, b) + push
+            pushes = torch.lt(near, farthest, out=torch.empty_like(near))
+            count = pushes.sum(1)
+            depth = (self.margin - D).clamp_(min=0).mul_(pushes)
+            value, acting = depth.square().sum(1), (depth > 0).sum(1)
+        push = with_gradient(D, value, depth.mul_(-2.0))
         hard = pull.sum(pulls, b)
+        value = pull.sum(pull.distances.square() * pulls, b) + push
         return Terms(
             value[:, None], (hard + count)[:, None], hard + acting, block.positives + block.negatives
         )
@@ -232,11 +246,13 @@ class IntraPairVarianceLoss(PairwiseLoss):
         pairs, b = positive_pairs(block.D, block.positive), len(block.D)
         floor, ceiling = (1 - self.positive_slack) * means[0], (1 + self.negative_slack) * means[1]
         short = (floor - 1.0 + pairs.distances).clamp(min=0)
-        over = (1.0 - ceiling - block.D).clamp(min=0) * block.negative
-        values = torch.stack([pairs.sum(short.square(), b), over.square().sum(1)], 1)
+        reach = 1.0 - ceiling
+        over, overs = _push(block, reach.detach(), 1.0, squared=True)
+        depths, _ = _push(block, reach.detach(), 2.0, squared=False)  # the derivative by the mean
+        over = over + depths.detach() * (reach - reach.detach())
         weights = torch.stack([block.positives, block.negatives], 1)
-        acting = pairs.sum((short > 0).to(over.dtype), b) + (over.detach() > 0).sum(1)
-        return Terms(values, weights, acting, weights.sum(1))
+        acting = pairs.sum((short.detach() > 0).to(over.dtype), b) + overs
+        return Terms(torch.stack([pairs.sum(short.square(), b), over], 1), weights, acting, weights.sum(1))
 
     def extra_repr(self) -> str:
         return f"positive_slack={self.positive_slack}, negative_slack={self.negative_slack}"
@@ -310,13 +326,14 @@ class ThresholdConsistentLoss(PairwiseLoss):
         self.positive_weight = positive_weight
         self.negative_weight = negative_weight
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pairs, b = positive_pairs(D, positive), len(D)
+    def block(self, block: Block) -> Terms:
+        pairs, b = positive_pairs(block.D, block.positive), len(block.D)
         short = (pairs.distances - (1.0 - self.positive_similarity)).clamp(min=0)
-        over = (1.0 - self.negative_similarity - D).clamp(min=0) * negative
-        acting = torch.stack([pairs.sum((short > 0).to(D.dtype), b), (over.detach() > 0).sum(1)], 1)
-        sums = [self.positive_weight * pairs.sum(short, b), self.negative_weight * over.sum(1)]
-        return Terms(torch.stack(sums, 1), acting, acting.sum(1), positive.sum(1) + negative.sum(1))
+        shorts = pairs.sum((short.detach() > 0).to(short.dtype), b)
+        over, overs = _push(block, 1.0 - self.negative_similarity, self.negative_weight, squared=False)
+        acting = torch.stack([shorts, overs], 1)
+        sums = torch.stack([self.positive_weight * pairs.sum(short, b), over], 1)
+        return Terms(sums, acting, acting.sum(1), block.positives + block.negatives)
 
     def extra_repr(self) -> str:
         return (

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from .loss import check_choice, check_positive
-from .pairwise import PairwiseLoss, Terms
+from .pairwise import Block, PairwiseLoss, Terms
 from .rowwise import only, positive_pairs, rank_sums, soft_histogram, with_gradient
 
 __all__ = ["FastAPLoss", "PNPLoss", "RankedListLoss", "RecallAtKLoss", "SmoothAPLoss"]
@@ -28,11 +28,10 @@ class _RankLoss(PairwiseLoss):
         """What each positive loses (q,), with `positives` and `negatives` before it, of `count` positives."""
         raise NotImplementedError
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        count = positive.sum(1)
-        value = rank_sums(D, positive, negative, self.temperature, self.quality)
-        usable = positive.any(1)
-        mean = value / count.clamp(min=1)
+    def block(self, block: Block) -> Terms:
+        value = rank_sums(block.D, block.positive, block.negative, self.temperature, self.quality)
+        usable = block.positives > 0
+        mean = value / block.positives.clamp(min=1)
         return Terms(mean[:, None], usable[:, None], (mean > 0) & usable, usable)
 
     def extra_repr(self) -> str:
@@ -238,15 +237,15 @@ class FastAPLoss(PairwiseLoss):
             raise ArgumentError(f"bins must be at least 2; got {bins}.")
         self.bins = bins
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
+    def block(self, block: Block) -> Terms:
+        D = block.D
         grid = {"nodes": self.bins + 1, "low": 0.0, "width": 4.0 / self.bins}
-        hits = soft_histogram(D, positive, **grid)
-        found, seen = hits.cumsum(1), (hits + soft_histogram(D, negative, **grid)).cumsum(1)
+        hits = soft_histogram(D, block.positive, **grid)
+        found, seen = hits.cumsum(1), (hits + soft_histogram(D, block.negative, **grid)).cumsum(1)
         empty = seen <= 0
         precision = (found / seen.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
-        usable = positive.any(1)
-        count = positive.sum(1).clamp(min=1)
-        value = (1 - (hits * precision).sum(1) / count) * usable
+        usable = block.positives > 0
+        value = (1 - (hits * precision).sum(1) / block.positives.clamp(min=1)) * usable
         return Terms(value[:, None], usable[:, None], (value > 0) & usable, usable)
 
     def extra_repr(self) -> str:
@@ -316,13 +315,12 @@ class RankedListLoss(PairwiseLoss):
     def look_at_list(self, x: Tensor, listed: object) -> None:
         """Explicit pairs as masks: an anchor's pairs are weighed against each other."""
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        push, pushed = self._inside(D, negative)
-        pull, pulled = self._outside(D, positive)
-        any_pair = positive.any(1) | negative.any(1)
+    def block(self, block: Block) -> Terms:
+        push, pushed = self._inside(block.D, block.negative)
+        pull, pulled = self._outside(block.D, block.positive)
         value = (1 - self.balance) * pull + self.balance * push
-        candidates = positive.sum(1) + negative.sum(1)
-        return Terms(value[:, None], any_pair[:, None], pulled + pushed, candidates)
+        candidates = block.positives + block.negatives
+        return Terms(value[:, None], (candidates > 0)[:, None], pulled + pushed, candidates)
 
     def _inside(self, D: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """L₋ (b,) and the number of negatives in it."""

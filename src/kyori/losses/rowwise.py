@@ -78,11 +78,13 @@ def log_sum_exp(D: Tensor, logits: Tensor, slope: float | Tensor) -> Tensor:
     `logits` is taken without gradient; `slope` is its derivative by `D`, a number or (b, m).
     """
     with torch.no_grad():
-        top, place = logits.max(1)
+        top = logits.amax(1)
         share = torch.softmax(logits, 1)
+        value = top - share.amax(1).log()  # the largest share is exp(top − log Σ exp)
         empty = top == -torch.inf
-        share.masked_fill_(empty[:, None], 0.0)
-        value = top - share.gather(1, place[:, None])[:, 0].log().masked_fill(empty, 0.0)
+        if empty.any():
+            value.masked_fill_(empty, -torch.inf)
+            share.masked_fill_(empty[:, None], 0.0)
         share *= slope
     return with_gradient(D, value, share)
 
@@ -96,7 +98,7 @@ def pair_maximum(pairs: PositivePairs, b: int) -> Tensor:
 def pair_log_sum_exp(pairs: PositivePairs, logits: Tensor, b: int) -> Tensor:
     """log Σ exp of the logits (q,) of each anchor's pairs, (b,); −inf for anchors without any."""
     top = pair_maximum(pairs._replace(distances=logits), b)
-    total = pairs.sum((logits - top[pairs.anchors]).exp(), b)
+    total = pairs.sum((logits - top.index_select(0, pairs.anchors)).exp(), b)
     empty = top == -torch.inf
     return (top + total.masked_fill(empty, 1.0).log()).masked_fill(empty, -torch.inf)
 

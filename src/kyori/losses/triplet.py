@@ -11,7 +11,7 @@ from ..errors import ArgumentError
 from ..relations import Pairs, Triplets
 from . import mining as mine
 from .loss import check_choice
-from .pairwise import Block, PairwiseLoss, Seen, Terms, seen
+from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .rowwise import class_groups
 
 __all__ = ["TripletLoss"]
@@ -49,7 +49,7 @@ class TripletLoss(PairwiseLoss):
     | `batch_hard` | for each a the farthest p and the closest n | every a that has both |
     | `easy_positive` | for each a the closest p and the closest n with D(a,n) > D(a,p) | every a that has both |
     | `batch` | for each a one p and one n by `positives` and `negatives`, below | every a that has both |
-    | `distance_weighted` | `triplets` for each a: a random p, and n drawn with probability ∝ 1/q(D(a,n)) | those with a loss |
+    | `distance_weighted` | `triplets` for each a: random p, n with probability ∝ 1/q(D(a,n)) | those with a loss |
     | `random` | `triplets` random ones for each a | those with a loss |
 
     | | `hard` | `semihard` | `easy` |
@@ -157,13 +157,22 @@ class TripletLoss(PairwiseLoss):
         near = D[:, 1:] if gap_to_positive is None else torch.minimum(D[:, 1:], gap_to_positive)
         return [seen(block, self._hinges(D[:, :1], near, first[:, :1]))]
 
+    def look(self, rows: Rows) -> list[Seen]:
+        if not self.swap:
+            return super().look(rows)
+        own = rows.single and rows.y is rows.x  # distances among the references are those of the anchors
+        return rows.each(lambda block: seen(block, self._block(block, block.D if own else None)))
+
     def block(self, block: Block) -> Terms:
+        return self._block(block, None)
+
+    def _block(self, block: Block, among: Tensor | None) -> Terms:
         D, positive, negative = block.D, block.positive, block.negative
         if self.mining not in ("all", "hard", "semihard"):
             return self._picked(block, self._picks(block))
         every = block.positives.long() * block.negatives
         if self.swap:
-            return self._terms(*self._swapped(block), every)
+            return self._terms(*self._swapped(block, among), every)
         if self.soft:
             value, triplets = mine.soft_sums(D, positive, negative, self.margin, self.mining)
             return self._terms(value, triplets, every)
@@ -185,7 +194,7 @@ class TripletLoss(PairwiseLoss):
     def _picked(self, block: Block, picks: mine.Picks) -> Terms:
         near = block.D.gather(1, picks.negatives)
         if self.swap:
-            ends = block.y[picks.positives.flatten()], block.y[picks.negatives.flatten()]
+            ends = [block.y.index_select(0, pick.flatten()) for pick in (picks.positives, picks.negatives)]
             near = torch.minimum(near, row_distance(*ends, self.distance).view_as(near))
         return self._hinges(block.D.gather(1, picks.positives), near, picks.valid)
 
@@ -197,7 +206,7 @@ class TripletLoss(PairwiseLoss):
     def _loss(self, gap: Tensor) -> Tensor:
         return torch.nn.functional.softplus(gap) if self.soft else (gap + self.margin).clamp(min=0)
 
-    def _swapped(self, block: Block) -> tuple[Tensor, Tensor]:
+    def _swapped(self, block: Block, among: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sum and number of the chosen triplets of each anchor, (b,), positive pair by positive pair."""
         size = max(1, _GROUP // max(1, int(block.positives.max())))
         groups = list(class_groups(block.labels, block.positive, size))
@@ -205,28 +214,33 @@ class TripletLoss(PairwiseLoss):
         masks = block.positive[order].split(size), block.negative[order].split(size)
         parts = [
             checkpoint(
-                self._swapped_group, D, block.y, group.columns, *both,
+                self._swapped_group, D, block.y, among, group.columns, *both,
                 use_reentrant=False, preserve_rng_state=False,
             )
-            for group, D, *both in zip(groups, block.D[order].split(size), *masks, strict=True)
+            for group, D, *both in zip(groups, block.D.index_select(0, order).split(size), *masks, strict=True)
         ]  # fmt: skip
         value, count = (torch.cat(part)[order.argsort()] for part in zip(*parts, strict=True))
         return value, count
 
     def _swapped_group(
-        self, D: Tensor, y: Tensor, columns: Tensor, positive: Tensor, negative: Tensor
+        self, D: Tensor, y: Tensor, among: Tensor | None, columns: Tensor, positive: Tensor, negative: Tensor
     ) -> tuple[Tensor, Tensor]:
-        among = pairwise_distance(y[columns], y, self.distance)
-        anchors, places = positive[:, columns].nonzero(as_tuple=True)
-        far = D[anchors, columns[places]][:, None]
-        near = D[anchors]
-        gap = far - near
-        chosen = negative[anchors]
+        if among is None:
+            between = pairwise_distance(y.index_select(0, columns), y, self.distance)
+        else:
+            between = among.index_select(0, columns)
+        anchors, places = positive.index_select(1, columns).nonzero(as_tuple=True)
+        near = D.index_select(0, anchors)
+        far = near.gather(1, columns[places, None])
+        chosen = negative.index_select(0, anchors)
         if self.mining != "all":
+            gap = (far - near).detach()
             chosen = chosen & (gap >= 0 if self.mining == "hard" else (gap < 0) & (gap > -self.margin))
-        loss = self._loss(far - torch.minimum(near, among[places])) * chosen
-        count = D.new_zeros(len(D)).index_add(0, anchors, (loss.detach() > 0).sum(1).to(D.dtype))
-        return D.new_zeros(len(D)).index_add(0, anchors, loss.sum(1)), count.long()
+        gap = far - torch.minimum(near, between.index_select(0, places))
+        loss = self._loss(gap) * chosen.to(D.dtype)
+        acting = torch.gt(loss.detach(), 0, out=torch.empty_like(loss))
+        sums = [D.new_zeros(len(D)).index_add(0, anchors, part.sum(1)) for part in (loss, acting)]
+        return sums[0], sums[1].long()
 
     def _terms(self, value: Tensor, active: Tensor, candidates: Tensor) -> Terms:
         weight = active if self.average == "active" else candidates
@@ -243,7 +257,8 @@ def _strategies(
     if mining != "batch":
         if positives is not None or negatives is not None:
             raise ArgumentError(
-                f"positives and negatives go with mining='batch'; got mining={mining!r}. Choose 'batch', or leave them out."
+                f"positives and negatives go with mining='batch'; got mining={mining!r}. "
+                "Choose 'batch', or leave them out."
             )
         return _BATCH.get(mining)
     chosen = positives or "hard", negatives or "hard"

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from ..distances import Distance
 from ..errors import ArgumentError
+from ..relations import relate
 from .loss import check_choice, check_positive
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .rowwise import (
@@ -35,16 +36,17 @@ def _negatives(D: Tensor, negative: Tensor, scale: float) -> Tensor:
     return log_sum_exp(D, only(D, negative, torch.inf).mul_(-scale), -scale)
 
 
-def _pair_terms(pairs: PositivePairs, terms: Tensor, positives: Tensor, usable: Tensor) -> Terms:
-    """Mean over the positive pairs of usable anchors."""
-    b = len(positives)
-    weight = positives * usable
+def _pair_terms(block: Block, pairs: PositivePairs, terms: Tensor) -> Terms:
+    """Mean over the positive pairs of anchors that have a negative."""
+    b, usable = len(block.D), block.negatives > 0
+    weight = block.positives * usable
     active = pairs.sum((terms.detach() > 0).to(terms.dtype), b) * usable
     return Terms(pairs.sum(terms, b)[:, None], weight[:, None], active, weight)
 
 
-def _anchor_terms(values: Tensor, usable: Tensor) -> Terms:
-    """Mean over usable anchors."""
+def _anchor_terms(block: Block, values: Tensor) -> Terms:
+    """Mean over the anchors that have both."""
+    usable = (block.positives > 0) & (block.negatives > 0)
     values = values.masked_fill(~usable, 0.0)
     return Terms(values[:, None], usable[:, None], values > 0, usable)
 
@@ -94,30 +96,29 @@ class NPairsLoss(PairwiseLoss):
         check_choice(pairs, "pairs", ("all", "one"))
         self.pairs = pairs
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pairs = positive_pairs(D, positive)
-        others = _negatives(D, negative, 1.0)
-        terms = softplus(others[pairs.anchors] + pairs.distances)
-        return _pair_terms(pairs, terms, positive.sum(1), negative.any(1))
+    def block(self, block: Block) -> Terms:
+        D, pairs = block.D, positive_pairs(block.D, block.positive)
+        others = _negatives(D, block.negative, 1.0)
+        terms = softplus(others.index_select(0, pairs.anchors) + pairs.distances)
+        return _pair_terms(block, pairs, terms)
 
     def look(self, rows: Rows) -> list[Seen]:
         if self.pairs == "all":
             return super().look(rows)
         chosen, columns = self._one_pair_a_class(rows)
-
-        def one(block: Block) -> Seen:
-            first = torch.zeros_like(block.positive)
-            own = chosen[block.anchors]
-            first[own, columns[block.anchors[own]]] = True
-            candidates = torch.zeros(len(rows.y), dtype=torch.bool, device=first.device)
-            candidates[columns[chosen]] = True
-            others = block.negative & own[:, None] & candidates
-            return seen(block, self.row(block.D, first, others))
-
-        return rows.each(one)
+        n, count = len(rows.x), len(chosen)
+        if not count:
+            return []
+        pairs = relate(None, count, chosen.device, m=count)
+        x, y = rows.x.index_select(0, chosen), rows.y.index_select(0, columns)
+        parts = super().look(Rows(x, y, pairs, rows.distance, rows.block_rows))
+        terms = [torch.cat([getattr(part, name) for part in parts]) for name in ("value", "weight")]
+        value, weight = (term.new_zeros(n, 1).index_add(0, chosen, term) for term in terms)
+        rest = [part._replace(value=value[:0], weight=weight[:0]) for part in parts[1:]]
+        return [parts[0]._replace(value=value, weight=weight), *rest]
 
     def _one_pair_a_class(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Which anchors are the first of their class that has a positive, (n,), and everybody's first positive."""
+        """The first anchor of each class that has a positive, (c,), and its first positive, (c,)."""
         labels, n = rows.relations.labels, len(rows.x)
         if labels is None:
             raise ArgumentError("pairs='one' needs a class label for each item; got none. Use pairs='all'.")
@@ -130,7 +131,8 @@ class NPairsLoss(PairwiseLoss):
         classes = labels.unique(return_inverse=True)[1]
         place = torch.where(has, torch.arange(n, device=has.device), n)
         first = place.new_full((n,), n).scatter_reduce_(0, classes, place, "amin")
-        return has & (first[classes] == place), columns
+        chosen = (has & (first[classes] == place)).nonzero()[:, 0]
+        return chosen, columns[chosen]
 
     def extra_repr(self) -> str:
         return f"pairs={self.pairs!r}, {super().extra_repr()}"
@@ -174,14 +176,14 @@ class TupletMarginLoss(PairwiseLoss):
         self.margin = margin
         self.scale = scale
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pairs = positive_pairs(D, positive)
+    def block(self, block: Block) -> Terms:
+        D, pairs = block.D, positive_pairs(block.D, block.positive)
         cosine = 1.0 - pairs.distances
         sine = (1.0 - cosine.square()).clamp(min=torch.finfo(D.dtype).eps).sqrt()
         slack = math.cos(self.margin) * cosine + math.sin(self.margin) * sine
-        others = _negatives(D, negative, self.scale) + self.scale
-        terms = softplus(others[pairs.anchors] - self.scale * slack)
-        return _pair_terms(pairs, terms, positive.sum(1), negative.any(1))
+        others = _negatives(D, block.negative, self.scale) + self.scale
+        terms = softplus(others.index_select(0, pairs.anchors) - self.scale * slack)
+        return _pair_terms(block, pairs, terms)
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, scale={self.scale}"
@@ -251,7 +253,7 @@ class LiftedLoss(PairwiseLoss):
 
     def _joined(self, empty: Seen, pairs: PositivePairs, own: Tensor, at_references: Tensor) -> Seen:
         b, nothing = len(own), torch.finfo(own.dtype).min
-        ends = [own[pairs.anchors], at_references[pairs.columns]]
+        ends = [own.index_select(0, pairs.anchors), at_references.index_select(0, pairs.columns)]
         both = torch.logaddexp(*[end.clamp(min=nothing) for end in ends])
         J = (both + self.margin + pairs.distances - self.positive_margin).clamp(min=0)
         usable = torch.maximum(*[end.detach() for end in ends]) > -torch.inf
@@ -303,11 +305,11 @@ class GeneralizedLiftedLoss(PairwiseLoss):
         self.margin = margin
         self.positive_margin = positive_margin
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pairs = positive_pairs(D, positive)
+    def block(self, block: Block) -> Terms:
+        D, pairs = block.D, positive_pairs(block.D, block.positive)
         far = pair_log_sum_exp(pairs, pairs.distances - self.positive_margin, len(D))
-        near = _negatives(D, negative, 1.0) + self.margin
-        return _anchor_terms((far + near).clamp(min=0), positive.any(1) & negative.any(1))
+        near = _negatives(D, block.negative, 1.0) + self.margin
+        return _anchor_terms(block, (far + near).clamp(min=0))
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, {super().extra_repr()}"
@@ -369,21 +371,22 @@ class MultiSimilarityLoss(PairwiseLoss):
     def look_at_list(self, x: Tensor, listed: object) -> None:
         """Explicit pairs as masks: an anchor's pairs are weighed against each other."""
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        b, any_pair = len(D), positive.any(1) | negative.any(1)
-        pairs, near = positive_pairs(D, positive), only(D, negative, torch.inf)
-        candidates = positive.sum(1) + negative.sum(1)
+    def block(self, block: Block) -> Terms:
+        D, b = block.D, len(block.D)
+        pairs, near = positive_pairs(D, block.positive), only(D, block.negative, torch.inf)
+        candidates = block.positives + block.negatives
         pull = self.alpha * (pairs.distances - (1.0 - self.base))
         active = candidates
         if self.epsilon is not None:
             far_enough = pairs.distances > near.amin(1)[pairs.anchors] - self.epsilon
             pull = pull.masked_fill(~far_enough, -torch.inf)
             reach = pair_maximum(pairs, b) + self.epsilon
-            near = torch.where(near < reach[:, None], near, torch.inf)
-            active = (near < torch.inf).sum(1) + pairs.sum(far_enough.to(D.dtype), b)
+            held = near < reach[:, None]
+            near = torch.where(held, near, torch.inf)
+            active = held.sum(1) + pairs.sum(far_enough.to(D.dtype), b)
         push = log_sum_exp(D, near.mul_(-self.beta), -self.beta) + self.beta * (1.0 - self.base)
         value = softplus(pair_log_sum_exp(pairs, pull, b)) / self.alpha + softplus(push) / self.beta
-        return Terms(value[:, None], any_pair[:, None], active, candidates)
+        return Terms(value[:, None], (candidates > 0)[:, None], active, candidates)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}, beta={self.beta}, base={self.base}, epsilon={self.epsilon}"
@@ -429,15 +432,15 @@ class CircleLoss(PairwiseLoss):
         self.margin = margin
         self.scale = scale
 
-    def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pairs = positive_pairs(D, positive)
+    def block(self, block: Block) -> Terms:
+        D, pairs = block.D, positive_pairs(block.D, block.positive)
         pull = self.scale * (pairs.distances.detach() + self.margin).clamp(min=0)
         far = pair_log_sum_exp(pairs, pull * (pairs.distances - self.margin), len(D))
         with torch.no_grad():
             slope = (1.0 + self.margin - D).clamp_(min=0).mul_(-self.scale)
-            logits = only((D - (1.0 - self.margin)).mul_(slope), negative, -torch.inf)
+            logits = only((D - (1.0 - self.margin)).mul_(slope), block.negative, -torch.inf)
         near = log_sum_exp(D, logits, slope)
-        return _anchor_terms(softplus(far + near), positive.any(1) & negative.any(1))
+        return _anchor_terms(block, softplus(far + near))
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, scale={self.scale}"
