@@ -6,6 +6,7 @@ depend on the block size, the number of threads or the sorting method.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,12 @@ class Matches:
     """The ``k`` nearest items of each query, nearest first.
 
     Attributes:
-        ids: ``(q, k)`` int64 positions in the gallery, −1 where the gallery has fewer items.
+        ids: ``(q, k)`` int64 positions in the gallery, −1 where the gallery has fewer items. From an index: the caller's
+            ids, integers or strings (then an array of objects, filled up with None).
         distances: ``(q, k)`` float32, inf where the gallery has fewer items.
     """
 
-    ids: NDArray[np.int64]
+    ids: NDArray[Any]
     distances: NDArray[np.float32]
 
 

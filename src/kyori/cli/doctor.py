@@ -15,13 +15,16 @@ __all__ = ["register"]
 
 _CORE = (
     "torch", "numpy", "scipy", "scikit-learn", "pydantic", "PyYAML", "typer", "rich", "safetensors", "pillow",
-    "pyarrow", "matplotlib",
+    "pyarrow", "matplotlib", "faiss-cpu",
 )  # fmt: skip
 _EXTRAS = {
     "timm": ("image", "pretrained and larger networks"),
     "torchvision": ("image", "what timm stands on"),
     "openTSNE": ("plot", "faster t-SNE pictures"),
     "tensorboard": ("track", "training curves in TensorBoard"),
+    "psycopg": ("postgres", "an index in PostgreSQL"),
+    "pymilvus": ("milvus", "an index in Milvus"),
+    "milvus-lite": ("milvus", "an index in a Milvus file"),
 }
 
 

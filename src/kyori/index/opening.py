@@ -58,7 +58,9 @@ def open_index(
         raise ArgumentError(f"recall must lie in (0, 1]; got {recall}.")
     given = {"metric": metric, "factory": factory, "recall": recall}
     insist = tuple(name for name, value in given.items() if value is not None)
-    settings = Settings(metric or "euclidean", "auto" if factory is None else factory, 0.95 if recall is None else recall)
+    settings = Settings(
+        metric or "euclidean", "auto" if factory is None else factory, 0.95 if recall is None else recall
+    )
     return Index(
         _store(os.fspath(url), settings, insist, create=create and not read_only, read_only=read_only)
     )

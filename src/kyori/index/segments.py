@@ -31,7 +31,7 @@ from .factory import (
 from .filters import Condition
 from .schema import Rows
 
-__all__ = ["Base", "Delta", "id_keys", "sorted_keys"]
+__all__ = ["Base", "Delta", "id_keys", "plain", "sorted_keys"]
 
 _BATCH = 20  # from here on FAISS multiplies matrices
 _SUBSET = 0.1  # below this share of wanted rows, a search of just these is quicker than a search around them
@@ -39,10 +39,16 @@ _SMALL = 2_000
 _BLOCK = 65_536
 
 
+def plain(array: pyarrow.Array, dtype: type) -> NDArray[Any]:
+    """Return a view of numbers without gaps (Arrow's own ``to_numpy`` imports pandas, if there is one)."""
+    size = np.dtype(dtype).itemsize
+    return np.frombuffer(array.buffers()[1], dtype, count=len(array), offset=array.offset * size)
+
+
 def id_keys(ids: pyarrow.Array) -> NDArray[np.int64]:
     """Return a 64-bit key of each id: the integer itself, or a hash of the string that is the same on every machine."""
     if pyarrow.types.is_integer(ids.type):
-        return ids.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
+        return plain(ids, np.int64)
     parts = [_hash(ids[start : start + _BLOCK].to_pylist()) for start in range(0, len(ids), _BLOCK)]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
@@ -98,7 +104,7 @@ class Base:
         self.keys, self.key_rows = keys, key_rows
         self.dead = len(alive) - int(np.count_nonzero(alive))
         self._ids = items["id"].combine_chunks() if items["id"].num_chunks != 1 else items["id"].chunk(0)
-        self._numbers = self._ids.to_numpy() if pyarrow.types.is_integer(self._ids.type) else None
+        self._numbers = plain(self._ids, np.int64) if pyarrow.types.is_integer(self._ids.type) else None
         self._selector: Any = None
 
     def __len__(self) -> int:
@@ -109,7 +115,10 @@ class Base:
         if self._numbers is not None:
             return self._numbers[rows]
         found = np.empty(rows.size, object)
-        found[:] = self._ids.take(pyarrow.array(rows.ravel())).to_pylist()
+        numbers = pyarrow.py_buffer(np.ascontiguousarray(rows))
+        found[:] = self._ids.take(
+            pyarrow.Array.from_buffers(pyarrow.int64(), rows.size, [None, numbers])
+        ).to_pylist()
         return found.reshape(rows.shape)
 
     def find(self, ids: pyarrow.Array) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ from ..files import write_atomic
 from .factory import Report, faiss, flat_vectors, set_effort
 from .log import create_log
 from .schema import Schema
-from .segments import Base
+from .segments import Base, plain
 from .store import Settings
 
 __all__ = ["MANIFEST", "Manifest", "open_base", "read_manifest", "remove_leftovers", "verify", "write_base"]
@@ -225,16 +225,16 @@ def open_base(folder: Path, manifest: Manifest, *, mapped: bool = True) -> Base 
         raise FileFormatError(f"{folder} holds a damaged index: {str(error)[-300:]}") from error
     columns = [name for name in items.column_names if name.startswith(_COLUMN)]
     kept = items.select(columns).rename_columns([name.removeprefix(_COLUMN) for name in columns])
-    alive = items["alive"].to_numpy().astype(bool)
+    alive = _numpy(items["alive"], np.uint8).astype(bool)
     if index.ntotal != len(alive):
         raise FileFormatError(f"{folder} holds a damaged index: {index.ntotal} vectors and {len(alive)} ids.")
     if manifest.report and manifest.report.effort:
         set_effort(index, manifest.report.effort)
-    return Base(index, vectors, kept, alive, _numpy(items["key"]), _numpy(items["row"]))
+    return Base(index, vectors, kept, alive, _numpy(items["key"], np.int64), _numpy(items["row"], np.int64))
 
 
-def _numpy(column: pyarrow.ChunkedArray) -> NDArray[np.int64]:
-    return column.chunk(0).to_numpy() if column.num_chunks == 1 else column.to_numpy()
+def _numpy(column: pyarrow.ChunkedArray, dtype: type) -> NDArray[Any]:
+    return plain(column.combine_chunks() if column.num_chunks != 1 else column.chunk(0), dtype)
 
 
 def _read_items(path: Path, crc: int) -> pyarrow.Table:
