@@ -50,7 +50,9 @@ def peers(train: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
     few = train[:10_000]
     return {
         "pixels, IsolationForest": -IsolationForest(random_state=0).fit(train).score_samples(test),
-        "pixels, LocalOutlierFactor": -LocalOutlierFactor(n_neighbors=20, novelty=True).fit(few).score_samples(test),
+        "pixels, LocalOutlierFactor": -LocalOutlierFactor(n_neighbors=20, novelty=True)
+        .fit(few)
+        .score_samples(test),
         "pixels, k-NN": OutlierDetector("knn").fit(train).score(test),
     }
 
@@ -87,7 +89,9 @@ def auroc(scores: np.ndarray, strange: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--smoke", action="store_true", help="digits, two pairs, few epochs")
     parser.add_argument("--losses", default="triplet,softmax")
     parser.add_argument("--items", type=int, default=20_000, help="training items")
@@ -96,7 +100,9 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     source = open_source("digits" if options.smoke else str(FASHION))
-    settings = {"backbone": "mlp", "epochs": 10} if options.smoke else {"backbone": "cnn", "epochs": options.epochs}
+    settings = (
+        {"backbone": "mlp", "epochs": 10} if options.smoke else {"backbone": "cnn", "epochs": options.epochs}
+    )
     totals: dict[str, list[np.ndarray]] = {}
     false: dict[str, list[tuple[int, int]]] = {}
     for pair in PAIRS[: 2 if options.smoke else options.pairs]:

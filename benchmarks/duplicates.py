@@ -2,7 +2,7 @@
 
 Pictures of the test items are planted a second time, changed: shifted by a pixel or two, through JPEG, brighter or
 darker. Recall is the share of planted pictures that are in one group with their original; precision is the share of all
-pairs within the threshold that are an original and its copy (or two copies of one original). Fashion-MNIST holds near-duplicates of its own, which
+pairs within the threshold that are an original and its copy. Fashion-MNIST holds near-duplicates of its own, which
 count against precision here.
 
     python benchmarks/duplicates.py                   # Fashion-MNIST: a cnn trained for one epoch, and raw pixels
@@ -64,13 +64,19 @@ CHANGES = {
 
 def planted(pictures: np.ndarray, each: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the pictures with the planted ones behind, whose original each is, and the change of the planted."""
-    chosen = np.random.default_rng(0).permutation(len(pictures))[: each * len(CHANGES)].reshape(len(CHANGES), each)
-    copies = [change(pictures[i]) for change, rows in zip(CHANGES.values(), chosen, strict=True) for i in rows]
+    chosen = (
+        np.random.default_rng(0).permutation(len(pictures))[: each * len(CHANGES)].reshape(len(CHANGES), each)
+    )
+    copies = [
+        change(pictures[i]) for change, rows in zip(CHANGES.values(), chosen, strict=True) for i in rows
+    ]
     origin = np.concatenate([np.arange(len(pictures)), chosen.ravel()])
     return np.concatenate([pictures, np.stack(copies)]), origin, np.repeat(np.arange(len(CHANGES)), each)
 
 
-def report(name: str, vectors: np.ndarray, origin: np.ndarray, kinds: np.ndarray, shares: list[float]) -> None:
+def report(
+    name: str, vectors: np.ndarray, origin: np.ndarray, kinds: np.ndarray, shares: list[float]
+) -> None:
     suggested = suggest_threshold(vectors)
     for share in shares:
         start = time.perf_counter()
@@ -134,7 +140,9 @@ def timed(n: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--smoke", action="store_true", help="digits")
     parser.add_argument("--size", type=int, help="only the time and memory of so many vectors")
     parser.add_argument("--epochs", type=int, default=1)
@@ -144,8 +152,12 @@ def main() -> None:
         timed(options.size)
         return
     source = open_source("digits" if options.smoke else str(FASHION))
-    settings = {"epochs": 10, "backbone": "mlp"} if options.smoke else {"epochs": options.epochs, "backbone": "cnn"}
-    settings["shift"] = 1 if options.smoke else 2  # what duplicates may differ in is for the embedder to learn
+    settings = (
+        {"epochs": 10, "backbone": "mlp"} if options.smoke else {"epochs": options.epochs, "backbone": "cnn"}
+    )
+    settings["shift"] = (
+        1 if options.smoke else 2
+    )  # what duplicates may differ in is for the embedder to learn
     if options.smoke or "split" not in source.columns:
         order = np.random.default_rng(0).permutation(len(source))
         train, test = source.take(order[::2]), source.take(order[1::2])

@@ -43,13 +43,15 @@ class TestPairs:
         ordered = np.unique(D[np.triu_indices(n, 1)].round(10))
         for share in (0.001, 0.01, 0.3):
             start = int(share * len(ordered))
-            radius = float(ordered[start : start + 2].mean())  # between two distances: roundings decide nothing
+            radius = float(ordered[start : start + 2].mean())  # between two: roundings decide nothing
             if metric == "cosine" and radius >= 1:
                 continue
-            expected = [(i, j) for i, j in zip(*np.nonzero(np.triu(D <= radius, 1)), strict=True)]
+            expected = [(i, j) for i, j in np.argwhere(np.triu(D - radius <= 0, 1)).tolist()]
             pairs = found_pairs(vectors, radius, metric)
             assert [pair[:2] for pair in pairs] == expected
-            np.testing.assert_allclose([pair[2] for pair in pairs], [D[pair] for pair in expected], atol=1e-12)
+            np.testing.assert_allclose(
+                [pair[2] for pair in pairs], [D[pair] for pair in expected], atol=1e-12
+            )
 
     def test_a_pair_at_the_radius_counts(self):
         assert found_pairs([[0.0], [0.25], [0.75]], 0.25) == [(0, 1, 0.25)]
@@ -142,7 +144,9 @@ def test_the_order_of_the_items_does_not_matter():
     one, two = find_duplicates(vectors, 0.3), find_duplicates(vectors[order], 0.3)
     np.testing.assert_array_equal(one.distances[order], two.distances)
     same = np.equal.outer(one.group, one.group) & (one.group >= 0)
-    np.testing.assert_array_equal(same[np.ix_(order, order)], np.equal.outer(two.group, two.group) & (two.group >= 0))
+    np.testing.assert_array_equal(
+        same[np.ix_(order, order)], np.equal.outer(two.group, two.group) & (two.group >= 0)
+    )
 
 
 def test_the_proposed_threshold_is_a_quarter_of_the_median_and_copies_do_not_count():
