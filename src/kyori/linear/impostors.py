@@ -27,7 +27,7 @@ Matrix = NDArray[np.float64]
 
 _SHARE = 25  # near pairs may be 1/25 of all: beyond that all pairs are cheaper
 _MOST = 4_000_000  # … and so many at most, about 100 MB
-_REST = 8  # evaluations over all pairs after there were too many near ones
+_REST = 2  # evaluations over all pairs after there were too many near ones
 _STEPS = 3.0  # a list reaches so many of the last step's lengths farther than needed now …
 _RESERVE = 0.05  # … and at most three times this share
 _CHUNK = 16_384
@@ -156,11 +156,11 @@ class MarginSum:
         n, lengths = self.n, Z.square().sum(1)
         most = min(_MOST, max(10_000, n * n // _SHARE))
         rounding = 16 * torch.finfo(Z.dtype).eps * lengths.max()
-        reach = (radius.square() + rounding).to(Z.dtype)[:, None]
+        reach = (radius.square() + rounding - lengths[:n]).to(Z.dtype)[:, None]
         found: list[Tensor] = []
         total = 0
         for block in row_blocks(n, n):
-            within = _squares(Z[:n], lengths[:n], block) < reach[block]
+            within = torch.addmm(lengths[:n], Z[block], Z[:n].T, alpha=-2.0) < reach[block]
             run, same = self.classes.same(block)
             within[:, run] &= ~same
             pairs = within.nonzero()
