@@ -57,7 +57,7 @@ class Loss(nn.Module):
         On other devices the question would stall the device: there `stats` asks it.
         """
         self._starved = self._starved + starved
-        if on_cpu:
+        if on_cpu and not torch.compiler.is_compiling():  # a question would break the graph: `stats` asks it
             self._warn_if_starved()
 
     def _warn_if_starved(self) -> None:

@@ -79,6 +79,16 @@ def hinge_counts(
     `all`: D(a,n) < D(a,p) + m. `hard`: D(a,n) ≤ D(a,p), of which those without loss (equal, with m = 0) are
     left out. `semihard`: D(a,p) < D(a,n) < D(a,p) + m, the difference of the two.
     """
+    if (
+        torch.compiler.is_compiling()
+    ):  # whose graphs break where a shape depends on the data, as inside this sum
+        return _hinge_counts_in_graphs(D.detach(), positive, negative, margin, mining)
+    return _hinge_counts(D, positive, negative, margin, mining)
+
+
+def _hinge_counts(
+    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+) -> tuple[Tensor, Tensor]:
     near = sorted_positives(D, positive)
     negatives = torch.where(negative, D, torch.inf)
     if mining == "hard" and margin > 0:
@@ -91,6 +101,18 @@ def hinge_counts(
     else:
         G = passed.sub_(near.distances.shape[1])
     return G.scatter_add_(1, near.columns, as_positive), as_positive.sum(1)
+
+
+@torch.library.custom_op("kyori::hinge_counts", mutates_args=())
+def _hinge_counts_in_graphs(
+    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+) -> tuple[Tensor, Tensor]:
+    return _hinge_counts(D, positive, negative, margin, mining)
+
+
+@_hinge_counts_in_graphs.register_fake
+def _(D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(D), D.new_empty(len(D))
 
 
 def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor, Tensor]:

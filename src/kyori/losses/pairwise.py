@@ -13,8 +13,7 @@ statistics of the step.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -67,16 +66,22 @@ class Block:
     y: Tensor
     labels: Tensor | None = None
     relevance: Tensor | None = None
+    _counts: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
     def positives(self) -> Tensor:
         """(b,) number of positives of each anchor."""
-        return self.positive.sum(1, dtype=torch.int32)
+        return self._count("positives", self.positive)
 
-    @cached_property
+    @property
     def negatives(self) -> Tensor:
         """(b,) number of negatives of each anchor."""
-        return self.negative.sum(1, dtype=torch.int32)
+        return self._count("negatives", self.negative)
+
+    def _count(self, name: str, mask: Tensor) -> Tensor:
+        if name not in self._counts:  # not a cached_property, whose lock breaks the graphs of torch.compile
+            self._counts[name] = mask.sum(1, dtype=torch.int32)
+        return self._counts[name]
 
 
 @dataclass(frozen=True)
@@ -316,7 +321,9 @@ class PairwiseLoss(Loss):
 
     def _starvation(self) -> str:
         if self.graded:
-            return "no two items or pairs of it differ in relevance. Use batches with more than one relevance."
+            return (
+                "no two items or pairs of it differ in relevance. Use batches with more than one relevance."
+            )
         missing = (
             "no anchor has both a positive and a negative"
             if self.per_anchor

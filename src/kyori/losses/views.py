@@ -78,11 +78,14 @@ class ViewLoss(Loss):
                     m=m, reference_labels=reference_labels, reference_ids=reference_ids,
                 )  # fmt: skip
                 pairs = relations.rows(slice(0, len(x)))[0].to(x.dtype)
-            empty = len(x) < 2 or len(y) < 2 or (pairs is not None and not bool(pairs.any()))
-            self._count_starved(int(empty), on_cpu=True)
             self._sums = {"spread": spread(x.detach())}
             nothing = x.sum() * 0.0 + y.sum() * 0.0
-            return nothing if empty else self.views(x, y, pairs) + nothing
+            if len(x) < 2 or len(y) < 2:
+                self._count_starved(1, on_cpu=True)
+                return nothing
+            starved = torch.zeros_like(nothing, dtype=torch.bool) if pairs is None else pairs.sum() == 0
+            self._count_starved(starved.int(), x.device.type == "cpu")
+            return self.views(x, y, pairs).masked_fill(starved, 0.0) + nothing
 
     @property
     def stats(self) -> dict[str, float]:
@@ -91,9 +94,9 @@ class ViewLoss(Loss):
         `active`: share of the coordinates that a term still acts on. `spread`: root mean square distance of the
         embeddings to their centre over their root mean square norm. `degenerate`: steps with nothing to learn from.
         """
-        return {name: float(value) for name, value in self._sums.items()} | {
-            "degenerate": float(self._starved)
-        }
+        self._warn_if_starved()
+        sums = {name: float(value) for name, value in self._sums.items()}
+        return sums | {"degenerate": float(self._starved)}
 
     def _starvation(self) -> str:
         return "it has fewer than 2 items, or no two views of one. Pass references=, the other view of each item."
@@ -188,7 +191,11 @@ class BarlowTwinsLoss(ViewLoss):
 
     def views(self, x: Tensor, y: Tensor, pairs: Tensor | None) -> Tensor:
         first, second = _standard(x), _standard(y)
-        C = first.T @ second / len(first) if pairs is None else first.T @ (pairs @ second) / pairs.sum()
+        C = (
+            first.T @ second / len(first)
+            if pairs is None
+            else first.T @ (pairs @ second) / pairs.sum().clamp(min=1)
+        )
         diagonal = C.diagonal()
         self._sums["active"] = (C.detach().diagonal() < 1 - 1e-3).to(x.dtype).mean()
         others = C.square().sum() - diagonal.square().sum()
@@ -208,4 +215,4 @@ def _mean_square(x: Tensor, y: Tensor, pairs: Tensor | None) -> Tensor:
     if pairs is None:
         return (x - y).square().sum(1).mean()
     both = pairs.sum(1) @ x.square().sum(1) + pairs.sum(0) @ y.square().sum(1)
-    return (both - 2 * (x * (pairs @ y)).sum()) / pairs.sum()
+    return (both - 2 * (x * (pairs @ y)).sum()) / pairs.sum().clamp(min=1)
