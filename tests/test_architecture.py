@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "vectors": {"errors", "files"},
     "results": {"errors", "files"},
     "neighbors": {"errors", "distances"},
+    "index": {"errors", "optional", "files", "vectors", "distances", "neighbors"},
     "data": {"errors", "optional", "files"},
     "losses": {"errors", "distances", "relations"},
     "models": {"errors", "optional", "files", "data"},
@@ -33,6 +34,10 @@ MAY_IMPORT = {
         "errors", "files", "vectors", "results", "data", "losses", "models", "training", "evaluation", "report",
     },
     "estimator": {"errors", "data", "losses", "models", "training", "evaluation", "runs", "vectors", "neighbors"},
+    "quality": {
+        "errors", "optional", "files", "distances", "vectors", "neighbors", "data", "models", "training", "evaluation",
+        "report", "runs",
+    },
     "comparison": {
         "errors", "files", "vectors", "results", "neighbors",
         "data", "losses", "models", "linear", "training", "evaluation", "report", "runs",
@@ -42,6 +47,7 @@ ENTRY_POINTS = {"__init__", "__main__", "cli"}
 
 # Optional packages, and core ones that cost time: never imported when a module is imported.
 LATE = {"timm", "torchvision", "openTSNE", "tensorboard", "transformers", "faiss", "matplotlib.pyplot"}
+LATE |= {"psycopg", "pymilvus", "igraph"}
 
 
 def modules():
@@ -109,7 +115,7 @@ def test_no_drawer_for_everything():
 
 PUBLIC = {
     "Embedder", "MetricLearner", "RunConfig", "Source", "VectorTable", "compare", "data", "evaluate", "errors",
-    "fit", "linear", "losses", "open_run", "open_source", "__version__",
+    "fit", "linear", "losses", "open_index", "open_run", "open_source", "quality", "__version__",
 }  # fmt: skip
 
 

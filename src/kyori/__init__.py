@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import data, errors, linear, losses
+    from . import data, errors, linear, losses, quality
     from .comparison import compare
     from .data import Source, open_source
     from .estimator import MetricLearner
     from .evaluation import evaluate
+    from .index import open_index
     from .models import Embedder
     from .runs import fit, open_run
     from .training import RunConfig
@@ -36,6 +37,7 @@ _HOME = {
     "compare": "comparison",
     "evaluate": "evaluation",
     "fit": "runs",
+    "open_index": "index",
     "open_run": "runs",
     "open_source": "data",
 }
@@ -54,8 +56,10 @@ __all__ = [
     "fit",
     "linear",
     "losses",
+    "open_index",
     "open_run",
     "open_source",
+    "quality",
 ]
 
 
