@@ -9,7 +9,7 @@ from torch import Tensor
 from ..distances import normalize
 from ..errors import ArgumentError
 from .angles import angle, arc
-from .classes import Change, Classes, Look, finite
+from .classes import Change, Classes, lengths, on_sphere
 from .heads import ArcFaceLoss, CosineLoss
 from .loss import check_positive
 from .softmax import ClassLoss, ClassOptions, CosineOptions
@@ -152,11 +152,11 @@ class MagFaceLoss(CosineLoss):
         return low + (high - low) / (long - short) * (length.clamp(short, long) - short)
 
     def values(self, x: Tensor, classes: Classes) -> Tensor:
-        length = _length(x).clamp(*self.norms)
+        length = lengths(x).clamp(*self.norms)
         return super().values(x, classes) + self.strength * (length / self.norms[1] ** 2 + 1.0 / length)
 
     def target_logit(self, own: Tensor, x: Tensor, classes: Classes) -> Tensor:
-        return self.scale * arc(own / self.scale, self.margin_at(_length(x)))
+        return self.scale * arc(own / self.scale, self.margin_at(lengths(x)))
 
 
 class CurricularFaceLoss(ArcFaceLoss):
@@ -308,18 +308,13 @@ class P2SGradLoss(ClassLoss):
         super().__init__(num_classes, embedding_size, **shared)
 
     def values(self, x: Tensor, classes: Classes) -> Tensor:
-        look: Look = classes.look(normalize(x), fold=lambda z: finite(z).square().sum(1), log=False)
+        look = classes.look(on_sphere(x), squares=True)
         assert look.total is not None
         self.record(x, look.own, look.best, look.own.detach())
         return 0.5 * ((look.own - 1.0).square() + look.total)
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return normalize(x) @ weight.T
-
-
-def _length(x: Tensor) -> Tensor:
-    """Lengths (n,), with a gradient of 0 at 0."""
-    return (x * normalize(x)).sum(1)
 
 
 def _check_rate(rate: float) -> None:

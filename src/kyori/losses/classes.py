@@ -15,10 +15,11 @@ from torch.autograd.function import once_differentiable
 
 from ..distances import normalize
 
-__all__ = ["Change", "Classes", "Look", "finite"]
+__all__ = ["Change", "Classes", "Largest", "Look", "finite", "lengths", "on_sphere"]
 
 _CPU_NUMBERS = 2**20  # 4 MiB of float32 logits at a time stay in the cache: twice as fast as 64 MiB
 _DEVICE_NUMBERS = 2**24
+_KEPT_NUMBERS = 2**24  # logits up to 64 MiB in all are kept for the backward pass instead of made again
 
 Change = Callable[[Tensor], Tensor]
 
@@ -60,21 +61,26 @@ class Classes(NamedTuple):
         bend: Change | None = None,
         fold: Change | None = None,
         log: bool = True,
+        squares: bool = False,
     ) -> Look:
         """Look at the logits `features @ weight.T + bias` of features (n, d).
 
         Args:
             features: (n, d).
-            merge: (n, b, k) → (n, b), one logit a class from those of its k vectors.
+            merge: (n, k, b) → (n, b), one logit a class from those of its k vectors.
             above: Other classes whose logit exceeds it are left out: a number, or one an item (n, 1).
             bend: (n, b) → (n, b), changes the logits of the other classes.
             fold: (n, b) → any shape, what to sum over the chunks; it sees −inf where there is no other class.
             log: Whether `others` is wanted.
+            squares: Whether `total` is Σ_{j≠y} z_j² (n,), in place of `fold` and `others`.
         """
         vectors = self.weight.shape[1] if self.weight.ndim == 3 else 1
         numbers = _CPU_NUMBERS if features.device.type == "cpu" else _DEVICE_NUMBERS
         chunk = self.chunk or max(1, numbers // (max(features.shape) * vectors))
-        plan = _Plan(chunk, self.unit, merge, above, bend, fold, log)
+        keep = self.chunk is None and len(features) * vectors * len(self.weight) <= _KEPT_NUMBERS
+        if squares:
+            fold, log = sum_of_squares, False
+        plan = _Plan(chunk, keep, self.unit, merge, above, bend, fold, log)
         own, others, best, total = _LookAtAll.apply(features, self.weight, self.bias, self.labels, plan)
         return Look(own, others, best, total)
 
@@ -89,13 +95,71 @@ def unit_rows(weight: Tensor) -> Tensor:
     return normalize(weight.flatten(0, -2)).view_as(weight)
 
 
+def on_sphere(x: Tensor, radius: Tensor | float = 1.0) -> Tensor:
+    """Rows of x (n, d) scaled to a length that is not learned; a zero row stays zero and gets no gradient.
+
+    `radius * normalize(x)` in fewer passes, which count where classes are fewer than dimensions.
+    """
+    scaled: Tensor = _OnSphere.apply(x, radius)
+    return scaled
+
+
+def lengths(x: Tensor) -> Tensor:
+    """Lengths (n,) of the rows of x (n, d), with a gradient of 0 at 0."""
+    squared = x.square().sum(1)
+    empty = squared <= torch.finfo(x.dtype).tiny
+    return squared.masked_fill(empty, 1.0).sqrt().masked_fill(empty, 0.0)
+
+
+class _OnSphere(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, radius: Tensor | float) -> Tensor:
+        squared = torch.linalg.vector_norm(x, dim=1, keepdim=True).square()
+        empty = squared <= torch.finfo(x.dtype).tiny
+        factor = (radius * squared.masked_fill(empty, torch.inf).rsqrt()).to(x.dtype)
+        y = x * factor
+        ctx.radius = radius
+        ctx.save_for_backward(y, factor)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        y, factor = ctx.saved_tensors
+        along = (gradients[0] * y).sum(1, keepdim=True) / ctx.radius**2
+        return (gradients[0] - y * along).mul_(factor), None
+
+
 def finite(z: Tensor) -> Tensor:
     """Logits with 0 where there is no class."""
     return z.masked_fill(z == -torch.inf, 0.0)
 
 
+def sum_of_squares(z: Tensor) -> Tensor:
+    """Σ_j z_j² (n,) of logits (n, b)."""
+    return torch.linalg.vector_norm(z, dim=1).square()
+
+
+class Largest(torch.autograd.Function):
+    """max_k z (n, b) of logits (n, k, b); equal ones share the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        top = z.amax(1)
+        ctx.save_for_backward(z, top)
+        return top
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        z, top = ctx.saved_tensors
+        hits = torch.ge(z, top[:, None], out=torch.empty_like(z))  # floats are written faster than booleans
+        return hits.mul_((gradients[0] / hits.sum(1))[:, None])
+
+
 class _Plan(NamedTuple):
     chunk: int
+    keep: bool
     unit: bool
     merge: Change | None
     above: Tensor | float | None
@@ -106,7 +170,15 @@ class _Plan(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether logits are used as they are, so that their gradient is written by hand."""
-        return self.merge is None and self.bend is None and self.fold is None
+        return self.merge is None and self.bend is None and self.fold in (None, sum_of_squares)
+
+
+class _Chunk(NamedTuple):
+    """Logits z (n, b) or (n, k, b) of a chunk of classes, their vectors w (k·b, d) and, if scaled, lengths."""
+
+    z: Tensor
+    w: Tensor
+    length: Tensor | None
 
 
 class _LookAtAll(torch.autograd.Function):
@@ -118,9 +190,12 @@ class _LookAtAll(torch.autograd.Function):
         own, best = x.new_zeros(n), x.new_full((n,), -torch.inf)
         top, exps = best.clone(), x.new_zeros(n)
         total: Tensor | None = None
+        kept: list[Tensor | None] = []
         for start in range(0, len(weight), plan.chunk):
-            z = _logits(x, weight, bias, plan, start)[0]
-            z = z if plan.merge is None else plan.merge(z)
+            raw, w, length = _chunk(x, weight, bias, plan, start)
+            if plan.keep:
+                kept += [raw if plan.plain else raw.clone(), w, length]
+            z = raw if plan.merge is None else plan.merge(raw)
             place, inside = _own_place(labels, start, z.shape[1])
             own = torch.where(inside, z.gather(1, place)[:, 0], own)
             peak = _leave_out(z, place, inside).amax(1)
@@ -128,14 +203,17 @@ class _LookAtAll(torch.autograd.Function):
             if plan.above is not None or plan.bend is not None:
                 z = _others(z, plan)
                 peak = z.amax(1)
+            if plan.fold is sum_of_squares:
+                z.scatter_(1, place, z.gather(1, place).masked_fill_(inside[:, None], 0.0))
             if plan.fold is not None:
                 part = plan.fold(z)
                 total = part if total is None else total + part
             if plan.log:
                 top, exps = _add_exps(z, peak, top, exps)
+                kept += [_safe(top)] if plan.keep else []
         others = exps.log() + top if plan.log else top
         ctx.plan = plan
-        ctx.save_for_backward(x, weight, bias, labels, others)
+        ctx.save_for_backward(x, weight, bias, labels, others, *kept)
         ctx.mark_non_differentiable(best)
         return own, others, best, total
 
@@ -144,33 +222,41 @@ class _LookAtAll(torch.autograd.Function):
     def backward(
         ctx: Any, own: Tensor, others: Tensor, _: Tensor, total: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        x, weight, bias, labels, log = ctx.saved_tensors
+        x, weight, bias, labels, log, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
+        log = _safe(log)
         x_gradient, weight_gradient = torch.zeros_like(x), torch.empty_like(weight)
         bias_gradient = None if bias is None else torch.empty_like(bias)
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(weight), plan.chunk):
-                z, w, length = _logits(x, weight, bias, plan, start)
-                place, inside = _own_place(labels, start, z.shape[1])
-                by_hand = _gradient_by_hand if plan.plain else _gradient_by_autograd
-                g = by_hand(z, place, inside, plan, log, own, others, total).flatten(1)
+                if kept:
+                    z, w, length = kept[:3]
+                    top = kept[3] if plan.log else None
+                    del kept[: 4 if plan.log else 3]
+                else:
+                    (z, w, length), top = _chunk(x, weight, bias, plan, start), None
+                place, inside = _own_place(labels, start, z.shape[-1])
+                if plan.plain:
+                    g = _gradient_by_hand(z, place, inside, plan, log, top, own, others, total)
+                else:
+                    g = _gradient_by_autograd(z, place, inside, plan, log, own, others, total).flatten(1)
                 x_gradient.addmm_(g, w)
                 part = g.T @ x
                 if length is not None:  # through w = v/‖v‖
                     part = part.sub_(w * (part * w).sum(1, keepdim=True)).div_(length)
                 rows = slice(start, start + plan.chunk)
-                weight_gradient[rows] = part.view_as(weight[rows])
+                if weight.ndim == 3:
+                    part = part.unflatten(0, (weight.shape[1], -1)).transpose(0, 1)
+                weight_gradient[rows] = part
                 if bias_gradient is not None:
                     bias_gradient[rows] = g.sum(0)
         return x_gradient, weight_gradient, bias_gradient, None, None
 
 
-def _logits(
-    x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, start: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Logits (n, b) or (n, b, k) of the classes from `start` on, their vectors (b·k, d) and lengths."""
+def _chunk(x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, start: int) -> _Chunk:
+    """The logits of the classes from `start` on."""
     part = weight[start : start + plan.chunk]
-    w, length = part.flatten(0, -2), None
+    w, length = part if part.ndim == 2 else part.transpose(0, 1).flatten(0, 1), None
     if plan.unit:
         squared = w.square().sum(1, keepdim=True)
         empty = squared <= torch.finfo(w.dtype).tiny
@@ -178,7 +264,7 @@ def _logits(
         w = w / length
     b = None if bias is None else bias[start : start + plan.chunk]
     z = torch.nn.functional.linear(x, w, b)
-    return (z if part.ndim == 2 else z.unflatten(1, part.shape[:2])), w, length
+    return _Chunk(z if part.ndim == 2 else z.unflatten(1, (part.shape[1], -1)), w, length)
 
 
 def _own_place(labels: Tensor, start: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -202,22 +288,42 @@ def _others(z: Tensor, plan: _Plan) -> Tensor:
     return plan.bend(z.masked_fill_(out, 0.0)).masked_fill(out, -torch.inf)
 
 
+def _safe(log: Tensor) -> Tensor:
+    """Logarithms with 0 for −inf, to be subtracted from −inf."""
+    return log.masked_fill(log == -torch.inf, 0.0)
+
+
 def _add_exps(z: Tensor, peak: Tensor, top: Tensor, exps: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of exp (n,) in units of exp(top), with those of a chunk added; z is overwritten."""
+    """Sum of exp (n,) in units of exp(top), with those of a chunk added; z becomes its exps in these units."""
     higher = torch.maximum(top, peak)
-    safe = higher.masked_fill(higher == -torch.inf, 0.0)
+    safe = _safe(higher)
     exps = exps * (top - safe).exp_() + z.sub_(safe[:, None]).exp_().sum(1)
     return higher, exps
 
 
 def _gradient_by_hand(
-    z: Tensor, place: Tensor, inside: Tensor, plan: _Plan, log: Tensor, own: Tensor, others: Tensor, _: Any
+    z: Tensor,
+    place: Tensor,
+    inside: Tensor,
+    plan: _Plan,
+    log: Tensor,
+    top: Tensor | None,
+    own: Tensor,
+    others: Tensor,
+    total: Tensor | None,
 ) -> Tensor:
-    """∂/∂z (n, b) from the gradients of `own` and `others`; z is overwritten."""
-    if plan.above is not None:
-        z.masked_fill_(z > plan.above, -torch.inf)
-    safe = log.masked_fill(log == -torch.inf, 0.0)
-    share = z.sub_(safe[:, None]).exp_().mul_(others[:, None])
+    """∂/∂z (n, b) from the gradients of `own`, `others` and, for the sum of squares, `total`.
+
+    z are logits, which are overwritten, or with `top` kept exps in units of exp(top).
+    """
+    if plan.fold is not None and total is not None:
+        share = z * (2.0 * total)[:, None]
+    elif top is not None:
+        share = z * ((top - log).exp_() * others)[:, None]
+    else:
+        if plan.above is not None:
+            z.masked_fill_(z > plan.above, -torch.inf)
+        share = z.sub_(log[:, None]).exp_().mul_(others[:, None])
     return share.scatter_(1, place, torch.where(inside[:, None], own[:, None], share.gather(1, place)))
 
 
@@ -232,7 +338,7 @@ def _gradient_by_autograd(
     total: Tensor | None,
 ) -> Tensor:
     """The same through `merge`, `bend` and `fold`, which are differentiated within the chunk."""
-    leaf = z.requires_grad_()
+    leaf = z.detach().requires_grad_()
     with torch.enable_grad():
         merged = leaf.view_as(leaf) if plan.merge is None else plan.merge(leaf)
         hidden = torch.zeros_like(merged, dtype=torch.bool).scatter_(1, place, inside[:, None])
@@ -243,9 +349,8 @@ def _gradient_by_autograd(
         outputs = [merged.gather(1, place)[:, 0]]
         gradients = [own * inside]
         if plan.log:
-            safe = log.masked_fill(log == -torch.inf, 0.0)
             outputs.append(used)
-            gradients.append((used.detach() - safe[:, None]).exp_().mul_(others[:, None]))
+            gradients.append((used.detach() - log[:, None]).exp_().mul_(others[:, None]))
         if plan.fold is not None and total is not None:
             outputs.append(plan.fold(used))
             gradients.append(total)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..distances import normalize
 from ..errors import ArgumentError, TrainingWarning
 from .angles import angle, arc, psi
-from .classes import Change, Classes, Look
+from .classes import Change, Classes, Largest, Look, on_sphere
 from .loss import check_positive
 from .softmax import CosineOptions, SoftmaxFamilyLoss, SoftmaxOptions, sums_and_counts
 
@@ -159,15 +159,16 @@ class CosineLoss(SoftmaxFamilyLoss):
         return self.scale * self.target(own / self.scale)
 
     def merge(self, z: Tensor) -> Tensor:
-        """One logit a class (n, b) from those of its vectors (n, b, k): the largest."""
-        return z.amax(2)
+        """One logit a class (n, b) from those of its vectors (n, k, b): the largest."""
+        largest: Tensor = Largest.apply(z)
+        return largest
 
     def bend(self, x: Tensor, classes: Classes) -> Change | None:
         """How the logits (n, b) of other classes are changed, for items x (n, d); here they are not."""
         return None
 
     def features(self, x: Tensor) -> Tensor:
-        return self.scale * normalize(x)
+        return on_sphere(x, self.scale)
 
     def look(self, x: Tensor, classes: Classes) -> Look:
         return classes.look(
@@ -182,8 +183,9 @@ class CosineLoss(SoftmaxFamilyLoss):
         return own / self.scale
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
-        z = nn.functional.linear(self.features(x), weight.flatten(0, -2))
-        return z if weight.ndim == 2 else self.merge(z.unflatten(1, weight.shape[:2]))
+        if weight.ndim == 2:
+            return nn.functional.linear(self.features(x), weight)
+        return self.merge(torch.einsum("nd,ckd->nkc", self.features(x), weight))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale}"

@@ -4,10 +4,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from ..distances import Distance
 from .loss import check_positive
 from .pairwise import PairwiseLoss, Terms
+from .rowwise import log_sum_exp, only, pair_log_sum_exp, positive_pairs
 
 __all__ = ["NCALoss"]
 
@@ -54,17 +56,13 @@ class NCALoss(PairwiseLoss):
         self.scale = scale
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        z = -self.scale * D
-        near, far = _log_sum_exp(z, positive), _log_sum_exp(z, negative)
-        usable = positive.any(1)
-        value = torch.nn.functional.softplus(far - near).masked_fill(~usable, 0.0)[:, None]
+        pairs = positive_pairs(D, positive)
+        near = pair_log_sum_exp(pairs, -self.scale * pairs.distances, len(D))
+        far = log_sum_exp(D, only(D, negative, torch.inf).mul_(-self.scale), -self.scale)
+        usable = near > -torch.inf
+        value = softplus(far - near.masked_fill(~usable, 0.0)).masked_fill(~usable, 0.0)[:, None]
         weight = usable.to(D.dtype)[:, None]
-        # pulled or pushed at all: the wrong neighbours' share is more than rounding
-        active = (value.detach() > torch.finfo(D.dtype).eps).to(D.dtype)
+        active = (value.detach() > torch.finfo(D.dtype).eps).to(
+            D.dtype
+        )  # wrong neighbours are more than rounding
         return Terms(value, weight, active.sum(1), weight[:, 0])
-
-
-def _log_sum_exp(z: Tensor, mask: Tensor) -> Tensor:
-    """log Σ e^z (b,) over the mask; about −∞ but finite, with no gradient, where it is empty."""
-    lowest = torch.finfo(z.dtype).min / 4
-    return torch.where(mask, z, lowest).logsumexp(1)

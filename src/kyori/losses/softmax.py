@@ -128,6 +128,7 @@ class ClassLoss(Loss):
             self.draws: Tensor
             self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         self._stats: dict[str, Tensor] = {}
+        self._embeddings: Tensor | None = None
         self._labels_seen = False
 
     def __init_subclass__(cls) -> None:
@@ -191,9 +192,12 @@ class ClassLoss(Loss):
         `feature_norm`: mean; `spread`: as in `PairwiseLoss.stats`; `degenerate`: number of empty batches so
         far.
         """
-        return {name: float(value) for name, value in self._stats.items()} | {
-            "degenerate": float(self._starved)
-        }
+        stats = {name: float(value) for name, value in self._stats.items()}
+        if self._embeddings is not None:  # passes over (n, d) that most steps need not pay for
+            x = self._embeddings
+            stats["feature_norm"] = float(x.norm(dim=1).mean())
+            stats["spread"] = float(spread(normalize(x)) if self.spherical else spread(x))
+        return stats | {"degenerate": float(self._starved)}
 
     def extra_repr(self) -> str:
         shown = [f"num_classes={self.weight.shape[0]}", f"embedding_size={self.weight.shape[-1]}"]
@@ -203,12 +207,8 @@ class ClassLoss(Loss):
     def record(self, x: Tensor, own: Tensor, best: Tensor, cosine: Tensor | None = None) -> None:
         """Keep the statistics of items x (n, d) with logits `own` (n,), best others (n,) and own cosines (n,)."""
         right = (own > best).float().mean()
-        self._stats = {
-            "active": 1.0 - right,
-            "accuracy": right,
-            "feature_norm": x.norm(dim=1).mean(),
-            "spread": spread(normalize(x)) if self.spherical else spread(x),
-        }
+        self._embeddings = x.detach()
+        self._stats = {"active": 1.0 - right, "accuracy": right}
         if cosine is not None:
             self._stats["target_angle"] = cosine.clamp(-1, 1).acos().mean()
 
@@ -216,7 +216,8 @@ class ClassLoss(Loss):
         classes, size = self.weight.shape[0], self.weight.shape[-1]
         check_matrix(embeddings, "embeddings", size)
         labels = integers(labels, "labels", len(embeddings), "embedding")
-        if labels.numel() and (labels.device.type == "cpu" or not self._labels_seen):
+        look = labels.device.type == "cpu" or not self._labels_seen
+        if labels.numel() and look and not torch.compiler.is_compiling():
             self._labels_seen = True
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= classes:

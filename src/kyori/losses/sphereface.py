@@ -5,10 +5,9 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from ..distances import normalize
 from ..errors import ArgumentError
 from .angles import angle, psi
-from .classes import Classes
+from .classes import Classes, lengths, on_sphere
 from .loss import Reduction, check_positive
 from .softmax import SoftmaxFamilyLoss, SoftmaxOptions
 
@@ -78,12 +77,12 @@ class SphereFaceLoss(SoftmaxFamilyLoss):
         return loss
 
     def features(self, x: Tensor) -> Tensor:
-        return x if self.scale is None else self.scale * normalize(x)
+        return x if self.scale is None else on_sphere(x, self.scale)
 
     def radius(self, x: Tensor, classes: Classes) -> Tensor:
         """What the cosine to the own class is multiplied by, (n,)."""
         if self.scale is None:
-            return (x * normalize(x)).sum(1)  # ‖x‖, safe at zero
+            return lengths(x)
         return x.new_full((len(x),), self.scale)
 
     def target_logit(self, own: Tensor, x: Tensor, classes: Classes) -> Tensor:
@@ -138,8 +137,9 @@ class LargeMarginSoftmaxLoss(SphereFaceLoss):
         super().__init__(num_classes, embedding_size, margin, anneal=anneal, **shared)
 
     def radius(self, x: Tensor, classes: Classes) -> Tensor:
-        w = classes.weight[classes.labels]
-        return super().radius(x, classes) * (w * normalize(w)).sum(1)
+        weight, labels = classes.weight, classes.labels
+        own = lengths(weight)[labels] if len(weight) < len(labels) else lengths(weight[labels])
+        return super().radius(x, classes) * own
 
     def cosine(self, own: Tensor, x: Tensor) -> Tensor | None:
         return None  # the own vector's length is not at hand

@@ -156,7 +156,7 @@ class SoftTripleLoss(CosineLoss):
         self.margin, self.temperature, self.strength = margin, temperature, strength
 
     def merge(self, z: Tensor) -> Tensor:
-        return ((z / (self.scale * self.temperature)).softmax(2) * z).sum(2)
+        return ((z / (self.scale * self.temperature)).softmax(1) * z).sum(1)
 
     def target(self, cosine: Tensor) -> Tensor:
         return cosine - self.margin
