@@ -19,14 +19,18 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     + [{"mining": "all", "distance": d} for d in ("squared_euclidean", "cosine", "manhattan", "snr")]
     + [{"mining": "facenet", "distance": "dot"}, {"mining": "all", "normalize": False}]
     + [{"mining": m} for m in ("easy_positive", "distance_weighted")]
-    + [{"mining": "batch", "positives": "semihard"}, {"mining": "batch", "positives": "easy", "negatives": "easy", "margin": 2.0}]
+    + [{"mining": "batch", "positives": "semihard"}]
+    + [{"mining": "batch", "positives": "easy", "negatives": "easy", "margin": 2.0}]
     + [{"mining": m, "swap": True} for m in ("all", "hard", "semihard", "batch_hard", "facenet")]
     + [{"mining": m, "swap": True, "soft": True} for m in ("all", "semihard")],
     "onlinecontrastive": [{}, {"margin": 2.0, "distance": "euclidean"}],
     "intrapairvariance": [{}],
     "thresholdconsistent": [{}, {"positive_weight": 2.0, "negative_weight": 0.5}],
-    "margin": [{"mining": "all"}, {"mining": "distance_weighted", "regularization": 0.1}]
-    + [{"mining": "all", "per_class": True, "regularization": 0.1}],
+    "margin": [
+        {"mining": "all"},
+        {"mining": "distance_weighted", "regularization": 0.1},
+        {"mining": "all", "per_class": True, "regularization": 0.1},
+    ],
     "centroidtriplet": [{}, {"hardest": True, "distance": "euclidean", "margin": 0.5}],
     "angular": [{}, {"angle": 0.5}],
     "npairs": [{}, {"normalize": True}, {"pairs": "one"}],

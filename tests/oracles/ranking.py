@@ -168,7 +168,8 @@ def n_pairs(X: Sequence[Vector], positives: Lists, negatives: Lists) -> float:
     terms = []
     for a in with_both(positives, negatives):
         for p in positives[a]:
-            terms.append(softplus(log_sum_exp([dot(X[a], X[n]) - dot(X[a], X[p]) for n in negatives[a]])))
+            others = [dot(X[a], X[n]) - dot(X[a], X[p]) for n in negatives[a]]
+            terms.append(softplus(log_sum_exp(others)))
     return mean(terms)
 
 

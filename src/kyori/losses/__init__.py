@@ -10,7 +10,9 @@ from typing import Any
 from ..errors import ArgumentError, nearest_name
 from ..relations import Pairs, Relevance, ScoredPairs, Triplets
 from .adaptive import AdaCosLoss, AdaFaceLoss, CurricularFaceLoss, MagFaceLoss, P2SGradLoss
+from .angular import AngularLoss
 from .caching import cached_backward
+from .centroid import CentroidTripletLoss, GE2ELoss
 from .composition import MatryoshkaLoss, SumLoss
 from .forces import Springs, springs
 from .graded import AnglELoss, CoSENTLoss, CosineMSELoss
@@ -23,6 +25,7 @@ from .heads import (
     NormFaceLoss,
     SoftmaxLoss,
 )
+from .histogram import DynamicSoftMarginLoss, HistogramLoss
 from .infonce import (
     GISTLoss,
     MegaBatchMarginLoss,
@@ -33,21 +36,9 @@ from .infonce import (
 )
 from .ladder import LadderLoss
 from .loss import Loss
+from .margin import MarginLoss
 from .memory import CrossBatchMemory
 from .nca import NCALoss
-from .angular import AngularLoss
-from .centroid import CentroidTripletLoss, GE2ELoss
-from .histogram import DynamicSoftMarginLoss, HistogramLoss
-from .margin import MarginLoss
-from .ranking import FastAPLoss, PNPLoss, RankedListLoss, RecallAtKLoss, SmoothAPLoss
-from .tuplet import (
-    CircleLoss,
-    GeneralizedLiftedLoss,
-    LiftedLoss,
-    MultiSimilarityLoss,
-    NPairsLoss,
-    TupletMarginLoss,
-)
 from .pair import (
     ContrastiveLoss,
     IntraPairVarianceLoss,
@@ -56,6 +47,7 @@ from .pair import (
 )
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .proxy import ProxyAnchorLoss, ProxyNCALoss, ProxyNCAPlusPlusLoss
+from .ranking import FastAPLoss, PNPLoss, RankedListLoss, RecallAtKLoss, SmoothAPLoss
 from .regularized import CenterLoss, UniformFaceLoss
 from .regularizers import (
     CenterInvariantRegularizer,
@@ -70,6 +62,14 @@ from .softmax import ClassLoss, SoftmaxFamilyLoss
 from .sphereface import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .subcenters import SoftTripleLoss, SubCenterArcFaceLoss
 from .triplet import TripletLoss
+from .tuplet import (
+    CircleLoss,
+    GeneralizedLiftedLoss,
+    LiftedLoss,
+    MultiSimilarityLoss,
+    NPairsLoss,
+    TupletMarginLoss,
+)
 from .views import BarlowTwinsLoss, VICRegLoss, ViewLoss
 
 __all__ = [

@@ -1,5 +1,6 @@
 """Losses of distributions: all positive pairs of a batch against all its negative pairs."""
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -46,10 +47,10 @@ class HistogramLoss(PairwiseLoss):
         self.bins = bins
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        grid = {"nodes": self.bins + 1, "low": 0.0, "width": 2.0 / self.bins}
+        histogram = partial(soft_histogram, nodes=self.bins + 1, low=0.0, width=2.0 / self.bins)
         pairs = positive_pairs(D, positive)
-        equal = soft_histogram(pairs.distances[None], None, **grid)
-        other = soft_histogram(D.reshape(1, -1), negative.reshape(1, -1), **grid)
+        equal = histogram(pairs.distances[None], None)
+        other = histogram(D.reshape(1, -1), negative.reshape(1, -1))
         counts = torch.stack([positive.sum(), negative.sum()]).repeat_interleave(self.bins + 1)[None]
         return Terms(torch.cat([equal, other], 1), counts, counts[0, [0, -1]], counts[0, [0, -1]])
 

@@ -105,10 +105,14 @@ def _push(block: Block, reach: float | Tensor, factor: float, *, squared: bool) 
     with torch.no_grad():
         depth = only(block.D, block.negative, torch.inf).neg_().add_(reach).clamp_(min=0)
         acting = torch.gt(depth, 0, out=torch.empty_like(depth))
-        value = factor * (depth.square() if squared else depth).sum(1)
         count = acting.sum(1)
+        value = factor * (depth.square() if squared else depth).sum(1)
         gradient = depth.mul_(-2.0 * factor) if squared else acting.mul_(-factor)
-    return with_gradient(block.D, value, gradient), count
+        slope = -gradient.sum(1)  # by the reach
+    value = with_gradient(block.D, value, gradient)
+    if isinstance(reach, Tensor):
+        value = value + slope * (reach - reach.detach())
+    return value, count
 
 
 class OnlineContrastiveLoss(PairwiseLoss):
@@ -247,9 +251,7 @@ class IntraPairVarianceLoss(PairwiseLoss):
         floor, ceiling = (1 - self.positive_slack) * means[0], (1 + self.negative_slack) * means[1]
         short = (floor - 1.0 + pairs.distances).clamp(min=0)
         reach = 1.0 - ceiling
-        over, overs = _push(block, reach.detach(), 1.0, squared=True)
-        depths, _ = _push(block, reach.detach(), 2.0, squared=False)  # the derivative by the mean
-        over = over + depths.detach() * (reach - reach.detach())
+        over, overs = _push(block, reach, 1.0, squared=True)
         weights = torch.stack([block.positives, block.negatives], 1)
         acting = pairs.sum((short.detach() > 0).to(over.dtype), b) + overs
         return Terms(torch.stack([pairs.sum(short.square(), b), over], 1), weights, acting, weights.sum(1))
@@ -261,10 +263,9 @@ class IntraPairVarianceLoss(PairwiseLoss):
 def _similarity_sums(block: Block) -> tuple[Tensor, Tensor]:
     """Sums of the cosines, with gradient, and numbers of the positive and negative pairs, both (2,)."""
     counts = torch.stack([block.positives.sum(), block.negatives.sum()]).to(block.D.dtype)
-    sums = [
-        block.D.flatten().dot(mask.flatten().to(block.D.dtype)) for mask in (block.positive, block.negative)
-    ]
-    return counts - torch.stack(sums), counts
+    equal = positive_pairs(block.D, block.positive).distances.sum()
+    other = block.D.flatten().dot(block.negative.flatten().to(block.D.dtype))
+    return counts - torch.stack([equal, other]), counts
 
 
 def _mean_similarities(parts: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,6 +1,7 @@
 """Losses of ranks: the order in which an anchor finds its positives, made differentiable."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -239,9 +240,9 @@ class FastAPLoss(PairwiseLoss):
 
     def block(self, block: Block) -> Terms:
         D = block.D
-        grid = {"nodes": self.bins + 1, "low": 0.0, "width": 4.0 / self.bins}
-        hits = soft_histogram(D, block.positive, **grid)
-        found, seen = hits.cumsum(1), (hits + soft_histogram(D, block.negative, **grid)).cumsum(1)
+        histogram = partial(soft_histogram, nodes=self.bins + 1, low=0.0, width=4.0 / self.bins)
+        hits = histogram(D, block.positive)
+        found, seen = hits.cumsum(1), (hits + histogram(D, block.negative)).cumsum(1)
         empty = seen <= 0
         precision = (found / seen.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
         usable = block.positives > 0

@@ -75,16 +75,15 @@ def with_gradient(D: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
 def log_sum_exp(D: Tensor, logits: Tensor, slope: float | Tensor) -> Tensor:
     """log Σ exp of each row of `logits` (b, m), −inf where an entry does not count; −inf for rows without any.
 
-    `logits` is taken without gradient; `slope` is its derivative by `D`, a number or (b, m).
+    `logits` is taken without gradient and used up; `slope` is its derivative by `D`, a number or (b, m).
     """
     with torch.no_grad():
         top = logits.amax(1)
+        empty = top == -torch.inf
+        logits[:, 0].masked_fill_(empty, 0.0)  # keeps NaN out of rows without any entry
         share = torch.softmax(logits, 1)
         value = top - share.amax(1).log()  # the largest share is exp(top − log Σ exp)
-        empty = top == -torch.inf
-        if empty.any():
-            value.masked_fill_(empty, -torch.inf)
-            share.masked_fill_(empty[:, None], 0.0)
+        share[:, 0].masked_fill_(empty, 0.0)
         share *= slope
     return with_gradient(D, value, share)
 

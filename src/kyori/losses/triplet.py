@@ -194,8 +194,8 @@ class TripletLoss(PairwiseLoss):
     def _picked(self, block: Block, picks: mine.Picks) -> Terms:
         near = block.D.gather(1, picks.negatives)
         if self.swap:
-            ends = [block.y.index_select(0, pick.flatten()) for pick in (picks.positives, picks.negatives)]
-            near = torch.minimum(near, row_distance(*ends, self.distance).view_as(near))
+            p, n = (block.y.index_select(0, pick.flatten()) for pick in (picks.positives, picks.negatives))
+            near = torch.minimum(near, row_distance(p, n, self.distance).view_as(near))
         return self._hinges(block.D.gather(1, picks.positives), near, picks.valid)
 
     def _hinges(self, far: Tensor, near: Tensor, valid: Tensor) -> Terms:
