@@ -13,7 +13,14 @@ from kyori.losses import mining
 
 def test_names():
     assert list(losses.LOSSES) == [
-        "contrastive", "triplet", "softmax", "normface", "l2softmax", "sphereface", "cosface", "arcface",
+        "contrastive", "onlinecontrastive", "intrapairvariance", "thresholdconsistent", "margin",
+        "triplet", "centroidtriplet", "angular", "npairs", "tuplet", "lifted", "generalizedlifted",
+        "multisimilarity", "circle", "rankedlist", "fastap", "smoothap", "pnp", "recallk", "histogram",
+        "dynamicsoftmargin", "ge2e", "ntxent", "supcon", "mnr", "gist", "siglip", "megabatchmargin",
+        "vicreg", "barlowtwins", "ladder", "cosent", "angle", "cosinemse", "softmax", "normface",
+        "l2softmax", "largemargin", "sphereface", "cosface", "arcface", "combined", "subcenterarcface",
+        "adaface", "magface", "curricularface", "adacos", "p2sgrad", "uniformface", "center", "nca",
+        "proxynca", "proxynca++", "proxyanchor", "softtriple",
     ]  # fmt: skip
     assert all(cls.name == name for name, cls in losses.LOSSES.items())
 

@@ -116,9 +116,9 @@ class _RandomState:
     @classmethod
     def now(cls, chunk: Any) -> "_RandomState":
         device = _device(chunk)
-        module = None if device is None or device.type == "cpu" else getattr(torch, device.type, None)
-        if module is None or not hasattr(module, "get_rng_state"):
+        if device is None or not hasattr(getattr(torch, device.type, None), "get_rng_state"):
             return cls(torch.get_rng_state(), None, None)
+        module = getattr(torch, device.type)
         return cls(torch.get_rng_state(), device, _get(module, device))
 
     def restore(self) -> None:

@@ -48,7 +48,7 @@ class SumLoss(Loss):
     @property
     def needs_classes(self) -> bool:  # type: ignore[override]
         """Whether a part has class vectors, so that labels must be class numbers."""
-        return any(loss.needs_classes for loss in self.losses)  # type: ignore[union-attr]
+        return any(loss.needs_classes for loss in self.losses)
 
     @property
     def spherical(self) -> bool:  # type: ignore[override]
@@ -83,7 +83,7 @@ class SumLoss(Loss):
     @property
     def stats(self) -> dict[str, float]:
         """The first loss's statistics, each loss's value as `i.name`, and the sum of their `degenerate` counts."""
-        parts = [loss.stats for loss in self.losses]
+        parts: list[dict[str, float]] = [loss.stats for loss in self.losses]  # type: ignore[misc]
         values = {name: float(value) for name, value in self._values.items()}
         return parts[0] | values | {"degenerate": sum(part["degenerate"] for part in parts)}
 

@@ -285,7 +285,7 @@ class MultipleNegativesLoss(PairwiseLoss):
         found: dict[str, Tensor] = {}
 
         def direction(name: Direction, left: Tensor, right: Tensor, negative: Tensor) -> None:
-            if guide is not None:
+            if guide is not None and limit is not None:
                 negative = negative & (guide.similarity(block.anchors, name) <= limit)
             D = pairwise_distance(left, right, self.distance)
             found[name] = log_sum(D, negative, -self.scale)

@@ -313,8 +313,8 @@ class PairwiseLoss(Loss):
             starved = (usable if self.per_anchor else counts.min()) == 0
             active = [block.active for block in blocks if block.active is not None]
             if active:
-                hit, total = torch.stack(active).sum(0)
-                self._sums["active"] = hit / total.clamp(min=1)
+                hit, could = torch.stack(active).sum(0)
+                self._sums["active"], total = hit / could.clamp(min=1), could
             if self.graded:
                 starved = total == 0
         self._count_starved(starved, x.device.type == "cpu")
