@@ -65,8 +65,8 @@ def b_cubed(classes, clusters):
     return 2 * precision * recall / (precision + recall)
 
 
-def propagate(vectors, labels, k, spread, turns=50):
-    """Labels (−1: unknown) spread over the k-NN graph, one dense matrix."""
+def propagate(vectors, labels, k, spread):
+    """Labels (−1: unknown) spread over the k-NN graph: the closed form, one dense matrix."""
     n = len(vectors)
     D = all_distances(vectors)
     np.fill_diagonal(D, np.inf)
@@ -78,7 +78,4 @@ def propagate(vectors, labels, k, spread, turns=50):
             W[i, j] = W[j, i] = np.exp(-((D[i, j] / mean) ** 2)) + 1e-12
     S = W / np.sqrt(np.outer(W.sum(0), W.sum(0)))
     Y = np.array([[float(label == c) for c in range(max(labels) + 1)] for label in labels])
-    F = Y
-    for _ in range(turns):
-        F = spread * S @ F + (1 - spread) * Y
-    return F
+    return (1 - spread) * np.linalg.solve(np.eye(n) - spread * S, Y)

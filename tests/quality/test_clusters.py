@@ -88,7 +88,7 @@ def test_two_moons_are_followed_by_density(method):
     if method == "communities":
         pytest.importorskip("igraph")
     table = moons()
-    options = {"communities": {"resolution": 0.03, "neighbors": 10}, "hdbscan": {}}[method]
+    options = {"communities": {"resolution": 0.02, "neighbors": 20}, "hdbscan": {}}[method]
     found = cluster(table, method, **options)
     assert found.count == 2
     assert rand_agreement(table.labels, found.clusters) > 0.98
@@ -184,15 +184,13 @@ class TestPropagation:
         generator = np.random.default_rng(0)
         vectors = generator.normal(size=(40, 3)).astype(np.float32)
         labels = generator.integers(3, size=10)
-        found = propagate_labels(
-            VectorTable(vectors=vectors[10:]), VectorTable(vectors=vectors[:10], labels=labels), k=k
-        )
+        reference = VectorTable(vectors=vectors[:10], labels=labels)
+        found = propagate_labels(VectorTable(vectors=vectors[10:]), reference, k=k)
         F = oracle.propagate(vectors, [*labels.tolist(), *[-1] * 30], k, 0.9)[10:]
         reached = F.sum(axis=1) > 0
-        np.testing.assert_array_equal(found.labels[reached], F.argmax(axis=1)[reached])
-        np.testing.assert_allclose(
-            found.confidence[reached], (F.max(axis=1) / F.sum(axis=1))[reached], rtol=1e-4
-        )
+        F = F[reached]
+        np.testing.assert_array_equal(found.labels[reached], F.argmax(axis=1))
+        np.testing.assert_allclose(found.confidence[reached], F.max(axis=1) / F.sum(axis=1), rtol=1e-3)
         assert (found.confidence[~reached] == 0).all()
 
     def test_a_few_names_travel_along_the_moons(self):

@@ -52,6 +52,7 @@ class TestScores:
         own = np.sort(cdist(vectors, vectors), axis=1)[:, 1:5].mean(axis=1)
         np.testing.assert_allclose(find_outliers(vectors, k=4).raw, own, rtol=1e-5)
 
+    @pytest.mark.filterwarnings("ignore:Duplicate values are leading to incorrect results")
     @pytest.mark.parametrize("copies", [0, 30])
     def test_local_outlier_factor_is_scikit_learns(self, copies):
         from sklearn.neighbors import LocalOutlierFactor

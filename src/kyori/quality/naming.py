@@ -15,7 +15,7 @@ _GRAPH = (
     20_000  # items whose exact k-NN graph is made; beyond, each is named by its labelled neighbours alone
 )
 _CLASSES = 256  # spread at a time
-_TURNS = 50
+_REST = 1e-6  # share of what spreads that is left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ def propagate_labels(
 ) -> PropagatedLabels:
     """Name the items of a table by letting the labels of a reference spread over the k-NN graph of both.
 
-    F ← spread · S F + (1 − spread) · Y with S = D^−½ W D^−½, 50 times (Zhou et al. 2004), where W holds
+    F = (1 − spread) · (I − spread · S)⁻¹ Y with S = D^−½ W D^−½, by iteration (Zhou et al. 2004), where W holds
     exp(−(distance / mean distance of the edges)²) for neighbours. Classes are taken 256 at a time, so that memory does
     not grow with their number. Above 20,000 items in all, the labels go one step: each item hears its k nearest
     labelled ones, with the same weights.
@@ -90,13 +90,14 @@ def _spread(
     degree = np.asarray(graph.sum(axis=1)).ravel()
     scale = diags_array(1 / np.sqrt(np.maximum(degree, np.finfo(float).tiny)))
     step = (spread * (scale @ graph @ scale)).tocsr()
+    turns = int(np.ceil(np.log(_REST) / np.log(spread)))
     best, most, total = np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     for start in range(0, int(labels.max()) + 1, _CLASSES):
         given = np.zeros((n, min(_CLASSES, int(labels.max()) + 1 - start)))
         inside = np.flatnonzero((labels >= start) & (labels < start + given.shape[1]))
         given[inside, labels[inside] - start] = 1 - spread
         arrived = given
-        for _ in range(_TURNS):
+        for _ in range(turns):
             arrived = step @ arrived + given
         winner = arrived.argmax(axis=1)
         amount = arrived[np.arange(n), winner]
