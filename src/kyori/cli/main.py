@@ -13,7 +13,21 @@ import typer
 
 from .. import __version__
 from ..errors import Interrupted, KyoriError
-from . import clean, compare, doctor, embed, evaluate, losses, quickstart, train
+from . import (
+    clean,
+    cluster,
+    compare,
+    doctor,
+    duplicates,
+    embed,
+    evaluate,
+    index,
+    losses,
+    outliers,
+    quickstart,
+    search,
+    train,
+)
 from .console import note, show_warnings
 
 __all__ = ["app", "main", "run"]
@@ -43,7 +57,21 @@ def _root(
     pass
 
 
-for module in (quickstart, train, compare, evaluate, embed, clean, losses, doctor):
+for module in (
+    quickstart,
+    train,
+    compare,
+    evaluate,
+    embed,
+    index,
+    search,
+    clean,
+    outliers,
+    duplicates,
+    cluster,
+    losses,
+    doctor,
+):
     module.register(app)
 
 
