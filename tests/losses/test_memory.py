@@ -95,6 +95,15 @@ def test_a_batch_larger_than_the_queue_leaves_its_end():
     assert loss.stats["memory"] == 0
 
 
+def test_items_without_ids_never_meet_again_after_a_large_batch():
+    """The numbers that stand for ids go on by the whole batch, not by what fitted into the queue."""
+    both = [losses.CrossBatchMemory(losses.ContrastiveLoss(), 6, 5).double() for _ in range(2)]
+    for step in range(3):
+        x, labels = batch(n=12, seed=step)
+        value = both[0](x, labels)
+        torch.testing.assert_close(value, both[1](x, labels, ids=torch.arange(12) + 12 * step))
+
+
 def test_around_several_sizes_and_sums():
     inner = losses.MatryoshkaLoss(losses.NTXentLoss(), [6, 3])
     loss = losses.CrossBatchMemory(losses.SumLoss([inner, losses.NormRegularizer()]), 6, 30).double()
