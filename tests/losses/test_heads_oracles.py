@@ -150,6 +150,12 @@ def test_subcenters_name_label_errors():
         loss.label_errors(x, labels, beyond=75)
 
 
+def test_the_regularizer_of_softtriple_is_that_of_subcenters():
+    loss = make("softtriple", {"subcenters": 3, "strength": 1.0})
+    pairs = losses.SparseCentersRegularizer(loss, centers=3)
+    torch.testing.assert_close(loss.spread_of_subcenters(loss.weight), pairs(torch.zeros(0, 6)))
+
+
 @every
 def test_logits_are_what_the_softmax_sees_of_other_classes(name, options):
     x, labels = batch()

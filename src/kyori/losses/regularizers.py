@@ -1,5 +1,6 @@
 """What is added to a loss to keep embeddings or class vectors in shape: losses in a `SumLoss`, without labels."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -142,7 +143,8 @@ class _ClassVectors(Regularizer):
     """Base of the regularisers of a head's class vectors: `regularizer(embeddings)` looks at the head alone.
 
     Args:
-        head: The loss whose `weight` (c, d) is regularised; it stays where it is, its parameters are not ours.
+        head: The loss whose `weight` (c, d), or (c, k, d) with k vectors a class, is regularised row by row; it stays
+            where it is, its parameters are not ours.
     """
 
     cost: ClassVar[str] = "c d"
@@ -150,7 +152,7 @@ class _ClassVectors(Regularizer):
     def __init__(self, head: nn.Module):
         super().__init__()
         weight = getattr(head, "weight", None)
-        if not isinstance(weight, Tensor) or weight.ndim != 2:
+        if not isinstance(weight, Tensor) or weight.ndim not in (2, 3):
             raise ArgumentError(
                 f"head must be a loss with class vectors, weight of shape (c, d); got {type(head).__name__}."
             )
@@ -159,7 +161,7 @@ class _ClassVectors(Regularizer):
     def forward(self, embeddings: Tensor, labels: Any = None, *, reduction: Reduction = "mean") -> Tensor:
         """The regulariser of the head's vectors, whatever the embeddings."""
         weight: Tensor = self._head[0].weight  # type: ignore[assignment]
-        return super().forward(weight, reduction=reduction)
+        return super().forward(weight.flatten(0, -2), reduction=reduction)
 
 
 class CenterInvariantRegularizer(_ClassVectors):
@@ -208,7 +210,7 @@ class SparseCentersRegularizer(_ClassVectors):
     Qian et al., "SoftTriple loss", ICCV 2019.
 
     Args:
-        head: A loss whose rows of `weight` are the sub-centres of class 0, then those of class 1, and so on.
+        head: A loss with sub-centres, or whose rows of `weight` are those of class 0, then of class 1, and so on.
         centers: Sub-centres of a class, at least 2.
     """
 
@@ -221,7 +223,7 @@ class SparseCentersRegularizer(_ClassVectors):
 
     def __init__(self, head: nn.Module, centers: int):
         super().__init__(head)
-        rows = len(head.weight)  # type: ignore[arg-type]
+        rows = math.prod(head.weight.shape[:-1])  # type: ignore[index]
         if centers < 2 or rows % centers:
             raise ArgumentError(
                 f"centers must be at least 2 and divide the {rows} rows of weight; got {centers}."

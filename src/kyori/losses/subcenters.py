@@ -15,6 +15,8 @@ from .softmax import CosineOptions
 
 __all__ = ["SoftTripleLoss", "SubCenterArcFaceLoss"]
 
+_ITEMS = 2**16  # of a whole training set that are looked at at a time
+
 
 class SubCenterArcFaceLoss(ArcFaceLoss):
     """Sub-centre ArcFace: K vectors a class, of which the nearest to the item counts.
@@ -71,10 +73,11 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
         """
         x, labels = self._check(embeddings, labels)
         centers = unit_rows(self._subcenters())
-        cosines = (normalize(x)[:, None] * centers[labels]).sum(2)
         votes = torch.zeros(centers.shape[:2], device=x.device)
-        ones = torch.ones(len(x), device=x.device)
-        votes.index_put_((labels, cosines.argmax(1)), ones, accumulate=True)
+        for rows in torch.arange(len(x), device=x.device).split(_ITEMS):
+            cosines = (normalize(x[rows])[:, None] * centers[labels[rows]]).sum(2)
+            ones = torch.ones(len(rows), device=x.device)
+            votes.index_put_((labels[rows], cosines.argmax(1)), ones, accumulate=True)
         return centers[torch.arange(len(centers), device=x.device), votes.argmax(1)]
 
     @torch.no_grad()
