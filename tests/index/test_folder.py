@@ -6,7 +6,6 @@ import pytest
 import kyori
 from kyori.errors import ArgumentError
 from kyori.index import factory, segments
-from kyori.index.folder import FolderStore
 from kyori.neighbors import nearest
 
 
@@ -218,9 +217,3 @@ def test_a_hundred_thousand(made, tmp_path):
     with kyori.open_index(tmp_path / "i") as index:
         queries = X[:200] + 0.1
         assert shared(index.search(queries, 10).ids, nearest(queries, X, 10).ids) > 0.93
-
-
-def test_the_store_says_what_it_holds(tmp_path):
-    store = FolderStore(tmp_path / "i", kyori.index.store.Settings())
-    assert store.statistics()["in_base"] == 0
-    store.close()

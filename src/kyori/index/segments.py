@@ -95,7 +95,7 @@ class Base:
     ):
         self.index = index
         whole = flat_vectors(index)
-        self.lossless = lossless(index)
+        self.lossless, self._selects, self._flat = lossless(index), selects(index), exact(index)
         if whole is None and vectors is None:
             raise FileFormatError("the index lacks its file of vectors.")
         self.vectors: NDArray[np.float32] = whole if whole is not None else vectors  # type: ignore[assignment]
@@ -163,7 +163,7 @@ class Base:
         asked = count if self.lossless else min(REFINE * count, total)
         if total == len(self):
             squares, rows = self.index.search(queries, asked)
-        elif total <= max(_SMALL, _SUBSET * len(self)) or not selects(self.index):
+        elif total <= max(_SMALL, _SUBSET * len(self)) or not self._selects:
             return search_exactly(queries, self.vectors, count, np.flatnonzero(wanted))
         else:
             parameters = self._parameters(wanted if conditions else None, effort, total / len(self))
@@ -200,7 +200,7 @@ class Base:
         """Make distances true, and fill up what an approximate search did not reach."""
         if not self.lossless:
             squares, rows = ordered(true_squares(queries, self.vectors, rows), rows, count)
-        elif len(queries) >= _BATCH and exact(self.index):
+        elif len(queries) >= _BATCH and self._flat:
             squares, rows = sharpened(queries, self.vectors, squares, rows)
         short = np.flatnonzero(rows[:, -1] < 0)
         if short.size:
