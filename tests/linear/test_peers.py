@@ -173,7 +173,7 @@ LOADERS = {f.__name__: f for f in (load_iris, load_wine, load_breast_cancer, loa
 def test_neighbours_are_not_worse(name, metric_learn):
     """Accuracy of 3-NN over seeded splits: the 95 % interval of the difference must reach above −0.5 points."""
     X, y = LOADERS[name](return_X_y=True)
-    gains = {"nca": [], "lmnn": [], "lfda": [], "rca": []}
+    gains: dict[str, list[float]] = {"nca": [], "lmnn": [], "lfda": [], "rca": []}
     splits = 3 if name == "load_digits" else 8
     for train, test in StratifiedShuffleSplit(splits, test_size=0.3, random_state=0).split(X, y):
         scaler = StandardScaler().fit(X[train])
@@ -192,9 +192,13 @@ def test_neighbours_are_not_worse(name, metric_learn):
             "lfda": (LFDA(), metric_learn.LFDA()),
             "rca": (RCA(), metric_learn.RCA_Supervised(n_chunks=min(100, len(A) // 4), random_state=0)),
         }
+        if name == "load_digits":
+            del rivals["rca"]  # theirs is NaN: 100 chunks of 2 vary in fewer directions than there are pixels
         for method, (ours, theirs) in rivals.items():
             gains[method].append(score(ours) - score(theirs))
     for method, found in gains.items():
+        if not found:
+            continue
         error = 2.4 * np.std(found, ddof=1) / np.sqrt(len(found))
         print(name, method, f"{100 * np.mean(found):+.2f} ± {100 * error:.2f}")
         assert np.mean(found) + error >= -0.005, (method, found)
