@@ -21,6 +21,7 @@ _EXTRAS = {
     "timm": ("image", "pretrained and larger networks"),
     "torchvision": ("image", "what timm stands on"),
     "openTSNE": ("plot", "faster t-SNE pictures"),
+    "igraph": ("graph", "clusters by communities"),
     "tensorboard": ("track", "training curves in TensorBoard"),
     "psycopg": ("postgres", "an index in PostgreSQL"),
     "pymilvus": ("milvus", "an index in Milvus"),

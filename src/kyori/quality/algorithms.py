@@ -88,9 +88,8 @@ class Agglomerative:
             return average_linkage(vectors, counts, spreads), np.arange(len(vectors))
         leaf, centres = _k_means(vectors, _LEAVES, seed)
         counts = np.bincount(leaf, minlength=len(centres))
-        squares = sum_by(
-            leaf, np.einsum("nd,nd->n", vectors - centres[leaf], vectors - centres[leaf]), len(centres)
-        )
+        off = vectors - centres[leaf]
+        squares = np.bincount(leaf, np.einsum("nd,nd->n", off, off), minlength=len(centres))
         return average_linkage(centres, counts, squares / counts), leaf
 
 
@@ -166,10 +165,6 @@ ALGORITHMS: dict[str, Any] = {
     "hdbscan": Hdbscan,
     "communities": Communities,
 }
-
-
-def sum_by(codes: NDArray[np.int64], values: NDArray[np.floating], groups: int) -> NDArray[np.float64]:
-    return np.bincount(codes, values, minlength=groups)
 
 
 def _check_clusters(clusters: int, items: int) -> None:
