@@ -151,6 +151,21 @@ def test_a_narrow_filter_on_a_graph_finds_all(tmp_path):
             assert shared(found.ids, wanted[nearest(X[:30], X[wanted], 10).ids]) > 0.9, below
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_small_distances_far_from_the_origin_are_true_in_batches(saved, tmp_path, monkeypatch):
+    """|q|² + |x|² − 2qx, which FAISS computes for large batches, has no digits left here."""
+    monkeypatch.setattr(factory.faiss().cvar, "distance_compute_blas_threshold", 1)  # what it does with thousands
+    X = vectors(1_000, 64) + 3
+    Q = X[:40] + np.float32(1e-3)
+    with kyori.open_index(tmp_path / "i", factory="Flat") as index:
+        index.add(np.arange(1_000), X)
+        if saved:
+            index.save()
+        found = index.search(Q, 1)
+        assert found.ids[:, 0].tolist() == list(range(40))
+        np.testing.assert_allclose(found.distances[:, 0], np.linalg.norm(Q - X[:40], axis=1), rtol=1e-3)
+
+
 def test_k_beyond_the_index_gives_every_item(tmp_path):
     X = np.repeat(vectors(3), 100, axis=0)  # duplicates: a graph of them falls apart
     with kyori.open_index(tmp_path / "i", factory="HNSW4") as index:
