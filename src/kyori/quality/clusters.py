@@ -249,7 +249,7 @@ def _rows(table: VectorTable, metric: ClusterMetric) -> NDArray[np.float32]:
     if metric == "euclidean":
         return table.vectors
     lengths = np.linalg.norm(table.vectors, axis=1, keepdims=True)
-    return table.vectors / np.where(lengths > 0, lengths, 1)
+    return (table.vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def _algorithm(

@@ -101,7 +101,9 @@ class Mahalanobis:
                 "mahalanobis needs items that differ within their classes; all vectors of each class are the same."
                 " Use method='knn'."
             )
-        own = {c: _whitening(residuals[codes == c]) for c in np.flatnonzero(counts > vectors.shape[1])}
+        own = {
+            c: _whitening(residuals[codes == c]) for c in np.flatnonzero(counts > vectors.shape[1]).tolist()
+        }
         self._spaces = [(centres[[c]], whiten) for c, (whiten, varies) in own.items() if varies]
         rest = [c for c in range(len(counts)) if c not in own or not own[c][1]]
         if rest:
