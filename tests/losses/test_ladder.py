@@ -184,3 +184,11 @@ def test_cosent_does_not_overflow():
 def test_wrong_options(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()
+
+
+def test_counting_some_rows_at_a_time_changes_nothing(monkeypatch):
+    x, relevance = random(13, 4, 0), losses.Relevance(levels(13, 13, 0))
+    loss = losses.LadderLoss([0.5, 0.1])
+    whole = gradient(loss, x, relevance)
+    monkeypatch.setattr("kyori.losses.ladder._NUMBERS", 30)
+    torch.testing.assert_close(gradient(loss, x, relevance), whole)

@@ -113,9 +113,11 @@ class CoSENTLoss(PairwiseLoss):
                 for sign in (1.0, -1.0)
             )
         else:
-            place = torch.searchsorted(scores, block.relevance[pairs].contiguous())
-            chosen = similarity[pairs] * self.scale
-            rise, fall = (_log_scatter(sign * chosen, place, len(scores)) for sign in (1.0, -1.0))
+            place = torch.searchsorted(scores, block.relevance).masked_fill_(~pairs, len(scores)).flatten()
+            values = similarity.flatten()
+            rise, fall = (
+                _log_scatter(sign * self.scale * values, place, len(scores)) for sign in (1.0, -1.0)
+            )
         return _Levels(seen(block, nothing), rise, fall)
 
     def _settle(self, found: "list[_Levels]") -> list[Seen]:
@@ -202,8 +204,10 @@ def _total(logs: Tensor) -> Tensor:
 
 
 def _log_scatter(values: Tensor, place: Tensor, size: int) -> Tensor:
-    """Log-sum-exp of the values (k,) in each place, (size,); −inf where there are none."""
-    top = values.detach().new_full((size,), -torch.inf).scatter_reduce_(0, place, values.detach(), "amax")
-    total = values.new_zeros(size).index_add(0, place, (values - top[place]).exp())
+    """Log-sum-exp of the values (k,) in each place, (size,); −inf where there are none. Place `size` is left out."""
+    top = values.detach().new_full((size + 1,), -torch.inf)
+    top.scatter_reduce_(0, place, values.detach(), "amax")
+    total = values.new_zeros(size + 1).index_add(0, place, (values - top[place]).exp())
+    top, total = top[:size], total[:size]
     empty = total == 0
     return (total.masked_fill(empty, 1.0).log() + top.masked_fill(empty, 0.0)).masked_fill(empty, -torch.inf)

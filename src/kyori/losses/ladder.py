@@ -17,6 +17,8 @@ __all__ = ["LadderLoss"]
 Mining = Literal["all", "hard"]
 Average = Literal["active", "candidates"]
 
+_NUMBERS = 2**20  # distances whose thresholds are counted at a time
+
 
 class LadderLoss(PairwiseLoss):
     """Ladder loss: what is more relevant shall be closer than what is less, by a margin for each step of the ladder.
@@ -116,8 +118,22 @@ class LadderLoss(PairwiseLoss):
             valid = picks.valid[:, 0]
             loss = (gap + margin).clamp(min=0) * valid
             return loss, (loss > 0).long(), valid.long()
-        G, active = mine.hinge_counts(D, above, below, margin, "all")
+        G, active = _counts(D, above, below, margin)
         return (G * D).sum(1) + margin * active, active, above.sum(1) * below.sum(1)
 
     def extra_repr(self) -> str:
         return f"thresholds={self.thresholds}, margin={self.margins}, {super().extra_repr()}"
+
+
+def _counts(D: Tensor, above: Tensor, below: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """`mining.hinge_counts`, some rows at a time: where half of all is relevant, its tables are wider than D."""
+    rows = max(1, _NUMBERS // max(1, D.shape[1]))
+    parts = (
+        [(D, above, below)]
+        if rows >= len(D)
+        else zip(*(t.split(rows) for t in (D, above, below)), strict=True)
+    )
+    found = [mine.hinge_counts(*part, margin, "all") for part in parts]
+    if len(found) == 1:
+        return found[0]
+    return torch.cat([G for G, _ in found]), torch.cat([active for _, active in found])
