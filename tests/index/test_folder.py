@@ -154,7 +154,8 @@ def test_a_narrow_filter_on_a_graph_finds_all(tmp_path):
 @pytest.mark.parametrize("saved", [True, False])
 def test_small_distances_far_from_the_origin_are_true_in_batches(saved, tmp_path, monkeypatch):
     """|q|² + |x|² − 2qx, which FAISS computes for large batches, has no digits left here."""
-    monkeypatch.setattr(factory.faiss().cvar, "distance_compute_blas_threshold", 1)  # what it does with thousands
+    # What it does with thousands of queries:
+    monkeypatch.setattr(factory.faiss().cvar, "distance_compute_blas_threshold", 1)
     X = vectors(1_000, 64) + 3
     Q = X[:40] + np.float32(1e-3)
     with kyori.open_index(tmp_path / "i", factory="Flat") as index:
