@@ -29,7 +29,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "margin": [
         {"mining": "all"},
         {"mining": "distance_weighted", "regularization": 0.1},
-        {"mining": "all", "per_class": True, "regularization": 0.1},
+        {"mining": "all", "beta_per_class": True, "regularization": 0.1},
     ],
     "centroidtriplet": [{}, {"hardest": True, "distance": "euclidean", "margin": 0.5}],
     "angular": [{}, {"angle": 0.5}],
@@ -45,7 +45,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "pnp": [{"variant": v, "temperature": 0.3} for v in ("O", "Ds", "Dq", "Iu", "Ib")] + [{}],
     "recallk": [{}, {"k": [1, 3], "temperature": 0.3}],
     "histogram": [{}, {"bins": 20}],
-    "dynamicsoftmargin": [{}, {"bins": 25, "momentum": 0.3}],
+    "dynamicsoftmargin": [{}, {"bins": 25, "rate": 0.3}],
     "ge2e": [{}, {"form": "contrast", "scale": 3.0, "bias": -1.0}],
     "ntxent": [{}, {"temperature": 1.0, "distance": "euclidean", "normalize": True}],
     "supcon": [{}, {"temperature": 1.0, "distance": "squared_euclidean"}],

@@ -198,7 +198,7 @@ def test_labels_of_another_integer_type(name, options):
 
 @every_pairwise
 def test_huge_labels(name, options):
-    if options.get("per_class"):
+    if options.get("beta_per_class"):
         return  # whose labels number its weights
     x, labels = batch()
     expected = make(name, options)(x, labels)
@@ -210,7 +210,7 @@ def test_huge_labels(name, options):
 def test_a_batch_with_nothing_to_learn_from_warns_once_and_is_counted(name, options, labels):
     if name == "cosinemse":
         return  # each pair by itself says what its cosine shall be
-    if options.get("per_class"):
+    if options.get("beta_per_class"):
         labels = [label % CLASSES for label in labels[:CLASSES]]
     x = batch(n=6)[0][: len(labels)]
     loss = make(name, options)

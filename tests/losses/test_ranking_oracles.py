@@ -245,7 +245,7 @@ def test_n_pairs_of_the_paper_is_anchors_with_their_positives_as_references():
 def test_a_boundary_for_each_class():
     x, labels = batch(2)
     labels[0] = 3
-    loss = losses.create("margin", num_classes=4, per_class=True, mining="all", regularization=0.1).double()
+    loss = losses.create("margin", num_classes=4, beta_per_class=True, mining="all", regularization=0.1).double()
     with torch.no_grad():
         loss.beta.copy_(torch.tensor([0.7, 0.9, 1.1, 1.3]))
     beta = [loss.beta.tolist()[k] for k in labels.tolist()]
@@ -258,7 +258,7 @@ def test_a_boundary_for_each_class():
 
 
 def test_the_soft_margin_remembers_training_steps_only():
-    loss = losses.DynamicSoftMarginLoss(9, momentum=0.3).double()
+    loss = losses.DynamicSoftMarginLoss(9, rate=0.3).double()
     steps = []
     for seed in BATCHES:
         x, labels = batch(seed)
@@ -329,7 +329,7 @@ def test_weighted_draws_leave_out_far_negatives_unless_all_are_far():
             lambda: losses.TripletLoss(mining="distance_weighted", normalize=False),
             "needs unit vectors: .*got distance 'euclidean' and normalize=False",
         ),
-        (lambda: losses.MarginLoss(per_class=True), "per_class needs num_classes"),
+        (lambda: losses.MarginLoss(beta_per_class=True), "beta_per_class needs num_classes"),
         (lambda: losses.MarginLoss(mining="hard"), "mining must be one of distance_weighted, all"),
         (lambda: losses.AngularLoss(45.0), "angle must be above 0 and up to 1.2, in radians; got 45.0"),
         (
@@ -347,7 +347,7 @@ def test_weighted_draws_leave_out_far_negatives_unless_all_are_far():
         (lambda: losses.PNPLoss("X"), "variant must be one of O, Ds, Dq, Iu, Ib; got 'X'"),
         (lambda: losses.RecallAtKLoss([]), r"k must be numbers of at least 1; got \[\]"),
         (lambda: losses.RecallAtKLoss([0, 1]), r"k must be numbers of at least 1; got \[0, 1\]"),
-        (lambda: losses.DynamicSoftMarginLoss(momentum=0), "momentum must be above 0 and up to 1; got 0"),
+        (lambda: losses.DynamicSoftMarginLoss(rate=0), "rate must be above 0 and up to 1; got 0"),
         (lambda: losses.GE2ELoss("hinge"), "form must be one of softmax, contrast; got 'hinge'"),
         (lambda: losses.GE2ELoss(scale=0), "scale must be above 0; got 0"),
         (lambda: losses.CentroidTripletLoss(-1), "margin must be at least 0; got -1"),

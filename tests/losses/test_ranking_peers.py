@@ -172,7 +172,7 @@ def test_dynamic_soft_margin_without_labels():
 
 def test_margin_with_a_boundary_for_each_class():
     x, labels = batch()
-    ours = losses.MarginLoss(mining="all", per_class=True, num_classes=6).double()
+    ours = losses.MarginLoss(mining="all", beta_per_class=True, num_classes=6).double()
     theirs = peer_losses.MarginLoss(learn_beta=True, num_classes=6).double()
     beta = torch.linspace(0.8, 1.4, 6)
     gradients = []

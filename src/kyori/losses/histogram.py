@@ -76,7 +76,7 @@ class DynamicSoftMarginLoss(PairwiseLoss):
 
     Args:
         bins: Number of bins, at least 2.
-        momentum: Share of the newest batch in the histogram, above 0 and up to 1.
+        rate: Share of the newest batch in the histogram, above 0 and up to 1.
         distance: A name from `kyori.distances`, in which unit vectors are at most 2 apart.
         block_rows: Anchors worked on at a time, see `PairwiseLoss`.
 
@@ -102,7 +102,7 @@ class DynamicSoftMarginLoss(PairwiseLoss):
     def __init__(
         self,
         bins: int = 10,
-        momentum: float = 0.01,
+        rate: float = 0.01,
         *,
         distance: Distance = "euclidean",
         block_rows: int | None = None,
@@ -110,10 +110,10 @@ class DynamicSoftMarginLoss(PairwiseLoss):
         super().__init__(distance=distance, normalize=True, block_rows=block_rows)
         if bins < 2:
             raise ArgumentError(f"bins must be at least 2; got {bins}.")
-        if not 0 < momentum <= 1:
-            raise ArgumentError(f"momentum must be above 0 and up to 1; got {momentum}.")
+        if not 0 < rate <= 1:
+            raise ArgumentError(f"rate must be above 0 and up to 1; got {rate}.")
         self.bins = bins
-        self.momentum = momentum
+        self.rate = rate
         self.histogram: Tensor
         self.register_buffer("histogram", torch.zeros(bins + 1))
 
@@ -155,7 +155,7 @@ class DynamicSoftMarginLoss(PairwiseLoss):
         newest = newest / newest.sum().clamp(min=1e-12)
         known = self.histogram.to(newest.dtype)
         started = known.sum() > 0
-        share = torch.where(started, self.momentum, 1.0)
+        share = torch.where(started, self.rate, 1.0)
         mixed = (1 - share) * known + share * newest
         if self.training and usable.any():
             self.histogram.copy_(mixed)
@@ -164,7 +164,7 @@ class DynamicSoftMarginLoss(PairwiseLoss):
         return used.cumsum(0)[cell]
 
     def extra_repr(self) -> str:
-        return f"bins={self.bins}, momentum={self.momentum}, {super().extra_repr()}"
+        return f"bins={self.bins}, rate={self.rate}, {super().extra_repr()}"
 
 
 def _closest(block: Block) -> tuple[Seen, PositivePairs, Tensor, Tensor]:

@@ -38,8 +38,8 @@ class MarginLoss(PairwiseLoss):
         margin: m ≥ 0, in units of the distance.
         beta: β at the beginning.
         learnable: Learn β; give it a smaller learning rate if it runs away.
-        per_class: A β for each class; then labels must be class numbers.
-        num_classes: Number of classes, needed with `per_class`; `create` and `fit` fill it in.
+        beta_per_class: A β for each class; then labels must be class numbers.
+        num_classes: Number of classes, needed with `beta_per_class`; `create` and `fit` fill it in.
         regularization: ν, the pull on β.
         mining: See the table.
         triplets: Triplets an anchor for `distance_weighted`.
@@ -49,7 +49,7 @@ class MarginLoss(PairwiseLoss):
         block_rows: Anchors worked on at a time, see `PairwiseLoss`.
 
     Raises:
-        ArgumentError: An option is out of range, or `per_class` without `num_classes`.
+        ArgumentError: An option is out of range, or `beta_per_class` without `num_classes`.
 
     >>> loss = MarginLoss(margin=0.0, beta=1.0, mining="all", normalize=False)
     >>> x = torch.tensor([[0.0], [1.5], [2.0]])
@@ -71,7 +71,7 @@ class MarginLoss(PairwiseLoss):
         beta: float = 1.2,
         *,
         learnable: bool = True,
-        per_class: bool = False,
+        beta_per_class: bool = False,
         num_classes: int | None = None,
         regularization: float = 0.0,
         mining: Mining = "distance_weighted",
@@ -87,17 +87,17 @@ class MarginLoss(PairwiseLoss):
             raise ArgumentError(f"margin must be at least 0; got {margin}.")
         if triplets < 1:
             raise ArgumentError(f"triplets must be at least 1; got {triplets}.")
-        if per_class and num_classes is None:
-            raise ArgumentError("per_class needs num_classes, a β for each class; got num_classes=None.")
+        if beta_per_class and num_classes is None:
+            raise ArgumentError("beta_per_class needs num_classes, a β for each class; got num_classes=None.")
         if mining == "distance_weighted":
             mine.check_on_sphere(distance, normalize)
         self.margin = margin
-        self.per_class = per_class
+        self.beta_per_class = beta_per_class
         self.regularization = regularization
         self.mining = mining
         start = (
             torch.full((num_classes,), float(beta))
-            if per_class and num_classes
+            if beta_per_class and num_classes
             else torch.tensor(float(beta))
         )
         self.beta = nn.Parameter(start, requires_grad=learnable)
@@ -150,10 +150,12 @@ class MarginLoss(PairwiseLoss):
     def _boundary(self, block: Block) -> Tensor:
         """β of each anchor, (b, 1), or the one of all, ()."""
         beta = self.beta.to(block.D.dtype)
-        if not self.per_class:
+        if not self.beta_per_class:
             return beta
         if block.labels is None:
-            raise ArgumentError("per_class needs a class label for each item; got label sets, pairs or none.")
+            raise ArgumentError(
+                "beta_per_class needs a class label for each item; got label sets, pairs or none."
+            )
         low, high = int(block.labels.min()), int(block.labels.max())
         if low < 0 or high >= len(beta):
             raise ArgumentError(

@@ -108,10 +108,9 @@ def _push(block: Block, reach: float | Tensor, factor: float, *, squared: bool) 
         count = acting.sum(1)
         value = factor * (depth.square() if squared else depth).sum(1)
         gradient = depth.mul_(-2.0 * factor) if squared else acting.mul_(-factor)
-        slope = -gradient.sum(1)  # by the reach
     value = with_gradient(block.D, value, gradient)
-    if isinstance(reach, Tensor):
-        value = value + slope * (reach - reach.detach())
+    if isinstance(reach, Tensor):  # it has a gradient too
+        value = value - gradient.sum(1) * (reach - reach.detach())
     return value, count
 
 

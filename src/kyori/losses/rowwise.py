@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import saved_tensors_hooks
 
 from .mining import sorted_positives
 
@@ -166,7 +167,7 @@ def rank_sums(D: Tensor, positive: Tensor, negative: Tensor, temperature: float,
             own = others[rows, places]
             after = _before(negatives, rows, own, temperature)
             beside = _before(others, rows, own, temperature)
-            with torch.enable_grad():
+            with torch.enable_grad(), saved_tensors_hooks(_as_is, _as_is):
                 ranks = [beside.sum(1).sub_(0.5).requires_grad_(), after.sum(1).requires_grad_()]
                 terms = formula(ranks[0], ranks[1], counts[rows])
                 slopes = torch.autograd.grad(terms.sum(), ranks, materialize_grads=True)
@@ -179,6 +180,11 @@ def rank_sums(D: Tensor, positive: Tensor, negative: Tensor, temperature: float,
             T.index_put_((rows, places), push, accumulate=True)
         G.scatter_add_(1, near.columns, T.masked_fill_(~filled, 0.0))
     return with_gradient(D, value, G)
+
+
+def _as_is(x: Tensor) -> Tensor:
+    """Keep a small graph's tensors, where a checkpoint around it would compute the whole block again to get them."""
+    return x
 
 
 def _before(table: Tensor, rows: Tensor, own: Tensor, temperature: float) -> Tensor:

@@ -34,6 +34,7 @@ _BATCH: dict[str, tuple[mine.Strategy, mine.Strategy]] = {
     "batch": ("hard", "hard"),
 }
 _DRAWN = ("random", "distance_weighted")
+_FEW_GROUPS = 8  # up to which rows of the whole matrix are cheaper than distances computed anew
 _GROUP = 1024  # positive pairs whose negatives are looked at together with `swap`
 
 
@@ -210,6 +211,8 @@ class TripletLoss(PairwiseLoss):
         """Sum and number of the chosen triplets of each anchor, (b,), positive pair by positive pair."""
         size = max(1, _GROUP // max(1, int(block.positives.max())))
         groups = list(class_groups(block.labels, block.positive, size))
+        if len(groups) > _FEW_GROUPS:
+            among = None
         order = torch.cat([group.rows for group in groups])
         masks = block.positive[order].split(size), block.negative[order].split(size)
         parts = [
