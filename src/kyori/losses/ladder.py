@@ -128,12 +128,8 @@ class LadderLoss(PairwiseLoss):
 def _counts(D: Tensor, above: Tensor, below: Tensor, margin: float) -> tuple[Tensor, Tensor]:
     """`mining.hinge_counts`, some rows at a time: where half of all is relevant, its tables are wider than D."""
     rows = max(1, _NUMBERS // max(1, D.shape[1]))
-    parts = (
-        [(D, above, below)]
-        if rows >= len(D)
-        else zip(*(t.split(rows) for t in (D, above, below)), strict=True)
-    )
-    found = [mine.hinge_counts(*part, margin, "all") for part in parts]
+    parts = [slice(start, start + rows) for start in range(0, len(D), rows)]
+    found = [mine.hinge_counts(D[part], above[part], below[part], margin, "all") for part in parts]
     if len(found) == 1:
         return found[0]
     return torch.cat([G for G, _ in found]), torch.cat([active for _, active in found])

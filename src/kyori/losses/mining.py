@@ -79,9 +79,7 @@ def hinge_counts(
     `all`: D(a,n) < D(a,p) + m. `hard`: D(a,n) ≤ D(a,p), of which those without loss (equal, with m = 0) are
     left out. `semihard`: D(a,p) < D(a,n) < D(a,p) + m, the difference of the two.
     """
-    if (
-        torch.compiler.is_compiling()
-    ):  # whose graphs break where a shape depends on the data, as inside this sum
+    if torch.compiler.is_compiling():  # whose graphs break where a shape depends on the data
         return _hinge_counts_in_graphs(D.detach(), positive, negative, margin, mining)
     return _hinge_counts(D, positive, negative, margin, mining)
 
