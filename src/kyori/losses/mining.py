@@ -7,6 +7,7 @@ the positives, a binary search of each negative among them, and a histogram: O(N
 with P positives each, where the triplets are N·P·N.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +34,7 @@ __all__ = [
     "hinge_counts",
     "random_picks",
     "soft_sums",
+    "swap_sums",
 ]
 
 
@@ -347,3 +349,85 @@ class _SoftSum(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (G,) = ctx.saved_tensors
         return G * gradients[0][:, None], None, None, None, None
+
+
+_CACHED = 2**18  # numbers worked on at a time
+
+
+def swap_sums(
+    D: Tensor,
+    between: Tensor,
+    columns: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float | None,
+    mining: tuple[str, float],
+) -> tuple[Tensor, Tensor]:
+    """Σ [D(a,p) − min(D(a,n), D(p,n)) + m]₊, and the number of its terms above 0, both (b,).
+
+    `between` (u, m) holds the distances of the references `columns` (u,), among which are all positives. A margin of
+    None takes softplus. `mining` is a name and the margin of its choice. O(b·m·p) time, in O(b·m + u·m) memory.
+    """
+    return _SwapSum.apply(D, between, columns, positive, negative, margin, mining)
+
+
+class _SwapSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, D: Tensor, between: Tensor, *more: Any) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(D, between)
+        ctx.more = more
+        value, count = D.new_zeros(len(D)), D.new_zeros(len(D))
+        for anchors, _, _, _, loss, force in _swapped(D, between, *more):
+            value.index_add_(0, anchors, loss.sum(1))
+            count.index_add_(0, anchors, (force > 0).sum(1).to(D.dtype))
+        count = count.long()
+        ctx.mark_non_differentiable(count)
+        return value, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        D, between = ctx.saved_tensors
+        G, H = torch.zeros_like(D), torch.zeros_like(between)
+        for anchors, places, near, other, _, force in _swapped(D, between, *ctx.more):
+            force.mul_(gradients[0].index_select(0, anchors)[:, None])
+            own = torch.le(near, other, out=torch.empty_like(force)).mul_(force)
+            G.index_add_(0, anchors, own, alpha=-1.0)
+            H.index_add_(0, places, force - own, alpha=-1.0)
+            G.index_put_((anchors, ctx.more[0][places]), force.sum(1), accumulate=True)
+        return G, H, None, None, None, None, None
+
+
+def _swapped(
+    D: Tensor,
+    between: Tensor,
+    columns: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float | None,
+    mining: tuple[str, float],
+) -> Iterator[tuple[Tensor, ...]]:
+    """A few pairs (q,) at a time: rows, places among the columns, D(a,·), D(p,·), loss and its slope, (q, m)."""
+    step = max(1, _CACHED // max(1, D.shape[1]))
+    pairs = positive.index_select(1, columns).nonzero(as_tuple=True)
+    for anchors, places in zip(*(part.split(step) for part in pairs), strict=True):
+        near, other = D.index_select(0, anchors), between.index_select(0, places)
+        far = near.gather(1, columns[places, None])
+        chosen = negative.index_select(0, anchors)
+        if mining[0] != "all":
+            gap = far - near
+            chosen &= gap >= 0 if mining[0] == "hard" else (gap < 0) & (gap > -mining[1])
+        kept = chosen.to(D.dtype)
+        gap = far - torch.minimum(near, other)
+        if margin is None:
+            yield (
+                anchors,
+                places,
+                near,
+                other,
+                torch.nn.functional.softplus(gap) * kept,
+                gap.sigmoid_() * kept,
+            )
+        else:
+            loss = gap.add_(margin).clamp_(min=0).mul_(kept)
+            yield anchors, places, near, other, loss, torch.gt(loss, 0, out=kept)

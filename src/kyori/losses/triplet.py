@@ -4,7 +4,6 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from ..distances import Distance, pairwise_distance, row_distance
 from ..errors import ArgumentError
@@ -35,7 +34,7 @@ _BATCH: dict[str, tuple[mine.Strategy, mine.Strategy]] = {
 }
 _DRAWN = ("random", "distance_weighted")
 _FEW_GROUPS = 8  # up to which rows of the whole matrix are cheaper than distances computed anew
-_GROUP = 1024  # positive pairs whose negatives are looked at together with `swap`
+_GROUP = 128  # anchors whose positives are looked up together with `swap`
 
 
 class TripletLoss(PairwiseLoss):
@@ -209,41 +208,26 @@ class TripletLoss(PairwiseLoss):
 
     def _swapped(self, block: Block, among: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sum and number of the chosen triplets of each anchor, (b,), positive pair by positive pair."""
-        size = max(1, _GROUP // max(1, int(block.positives.max())))
-        groups = list(class_groups(block.labels, block.positive, size))
+        groups = list(class_groups(block.labels, block.positive, _GROUP))
         if len(groups) > _FEW_GROUPS:
             among = None
         order = torch.cat([group.rows for group in groups])
-        masks = block.positive[order].split(size), block.negative[order].split(size)
-        parts = [
-            checkpoint(
-                self._swapped_group, D, block.y, among, group.columns, *both,
-                use_reentrant=False, preserve_rng_state=False,
+        tables = (block.D, block.positive, block.negative)
+        parts = []
+        for group, D, positive, negative in zip(
+            groups, *(table.index_select(0, order).split(_GROUP) for table in tables), strict=True
+        ):
+            columns = group.columns
+            between = (
+                pairwise_distance(block.y.index_select(0, columns), block.y, self.distance)
+                if among is None
+                else among.index_select(0, columns)
             )
-            for group, D, *both in zip(groups, block.D.index_select(0, order).split(size), *masks, strict=True)
-        ]  # fmt: skip
-        value, count = (torch.cat(part)[order.argsort()] for part in zip(*parts, strict=True))
+            margin = None if self.soft else self.margin
+            choice = (self.mining, self.margin)
+            parts.append(mine.swap_sums(D, between, columns, positive, negative, margin, choice))
+        value, count = (torch.cat(part).index_select(0, order.argsort()) for part in zip(*parts, strict=True))
         return value, count
-
-    def _swapped_group(
-        self, D: Tensor, y: Tensor, among: Tensor | None, columns: Tensor, positive: Tensor, negative: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        if among is None:
-            between = pairwise_distance(y.index_select(0, columns), y, self.distance)
-        else:
-            between = among.index_select(0, columns)
-        anchors, places = positive.index_select(1, columns).nonzero(as_tuple=True)
-        near = D.index_select(0, anchors)
-        far = near.gather(1, columns[places, None])
-        chosen = negative.index_select(0, anchors)
-        if self.mining != "all":
-            gap = (far - near).detach()
-            chosen = chosen & (gap >= 0 if self.mining == "hard" else (gap < 0) & (gap > -self.margin))
-        gap = far - torch.minimum(near, between.index_select(0, places))
-        loss = self._loss(gap) * chosen.to(D.dtype)
-        acting = torch.gt(loss.detach(), 0, out=torch.empty_like(loss))
-        sums = [D.new_zeros(len(D)).index_add(0, anchors, part.sum(1)) for part in (loss, acting)]
-        return sums[0], sums[1].long()
 
     def _terms(self, value: Tensor, active: Tensor, candidates: Tensor) -> Terms:
         weight = active if self.average == "active" else candidates
