@@ -85,7 +85,7 @@ class AngularLoss(PairwiseLoss):
         """Σ over the positives of each anchor of a group, (r,)."""
         t = math.tan(self.angle) ** 2
         kin = y.index_select(0, columns)
-        from_anchor = torch.exp(-4 * t * D) * negative.to(D.dtype)
+        from_anchor = torch.exp(-4 * t * torch.where(negative, D, torch.inf))
         from_positive = torch.exp(4 * t * (kin @ y.T - 1.0))
         both = (from_anchor @ from_positive.T).clamp(min=torch.finfo(D.dtype).tiny)
         cosine = 1.0 - D.index_select(1, columns)
