@@ -373,6 +373,15 @@ class TestValidation:
         assert_same_bits(got, fit(source, config)[1])
         assert history.best_epoch is None
 
+    def test_a_measure_without_a_value_chooses_nothing(self, source, tmp_path):
+        config = RunConfig.from_options(**TINY, patience=1)
+        with pytest.warns(TrainingWarning, match=r"map@r has no value on the validation items") as seen:
+            history, got = fit(source, config, validate=lambda e: {"map@r": float("nan")}, folder=tmp_path)
+        assert len([w for w in seen if "no value" in str(w.message)]) == 1
+        assert (history.best_epoch, history.best_value, history.stopped_early) == (None, None, False)
+        assert all(record["validation"] == {} for record in history.epochs)
+        assert_same_bits(got, fit(source, RunConfig.from_options(**TINY))[1])
+
     def test_patience(self, source):
         values = iter([0.5, 0.4, float("nan"), 0.9])
         config = RunConfig.from_options(**{**TINY, "epochs": 9}, patience=2)

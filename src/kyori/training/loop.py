@@ -353,8 +353,8 @@ class _Run:
             "seconds": state.epoch_seconds,
         }
         if measures is not None:
-            record["validation"] = measures
-            self._choose(measures)
+            record["validation"] = {name: value for name, value in measures.items() if math.isfinite(value)}
+            self._choose(measures[self.settings.measure])
         state.records.append(record)
         for callback in self.callbacks:
             callback.on_epoch(record, progress)
@@ -380,9 +380,19 @@ class _Run:
             )
         return measures
 
-    def _choose(self, measures: Mapping[str, float]) -> None:
+    def _choose(self, value: float) -> None:
         """Remember the weights if they are the best so far; stop if there were none for too long."""
-        state, value = self.state, measures[self.settings.measure]
+        state = self.state
+        if state.best_value is None and not math.isfinite(value):
+            if not state.records:
+                warnings.warn(
+                    f"{self.settings.measure} has no value on the validation items (it may need 2 items of a class): "
+                    "no epoch can be chosen by it, and the last weights are kept. Give the validation part more items "
+                    "(data.fractions), or set training.keep to last.",
+                    TrainingWarning,
+                    stacklevel=2,
+                )
+            return
         if state.best_value is None or value > state.best_value:
             state.best_value, state.best_epoch, state.waited = value, self.progress.epoch + 1, 0
             if self.settings.keep == "best":
