@@ -58,7 +58,7 @@ def peers() -> dict[str, Callable[[int], Callable[[Any, Any], Any]]]:
         "generalizedlifted": lambda c: losses.GeneralizedLiftedStructureLoss(),
         "multisimilarity": lambda c: losses.MultiSimilarityLoss(),
         "circle": lambda c: losses.CircleLoss(),
-        "rankedlist": lambda c: losses.RankedListLoss(margin=0.4, Tn=10),
+        "rankedlist": lambda c: losses.RankedListLoss(margin=0.4, Tn=10, imbalance=0.5),
         "fastap": lambda c: losses.FastAPLoss(),
         "smoothap": lambda c: losses.SmoothAPLoss(),
         "histogram": lambda c: losses.HistogramLoss(),
@@ -68,18 +68,18 @@ def peers() -> dict[str, Callable[[int], Callable[[Any, Any], Any]]]:
         "intrapairvariance": lambda c: losses.IntraPairVarianceLoss(),
         "thresholdconsistent": lambda c: losses.ThresholdConsistentMarginLoss(),
         "nca": lambda c: losses.NCALoss(),
-        "centroidtriplet": lambda c: losses.CentroidTripletLoss(),
         "ntxent": lambda c: losses.NTXentLoss(),
         "supcon": lambda c: losses.SupConLoss(),
-        "softmax": lambda c: losses.NormalizedSoftmaxLoss(c, WIDTH),
+        "normface": lambda c: losses.NormalizedSoftmaxLoss(c, WIDTH),
+        "largemargin": lambda c: losses.LargeMarginSoftmaxLoss(c, WIDTH),
         "sphereface": lambda c: losses.SphereFaceLoss(c, WIDTH),
         "cosface": lambda c: losses.CosFaceLoss(c, WIDTH),
         "arcface": lambda c: losses.ArcFaceLoss(c, WIDTH),
-        "subcenter": lambda c: losses.SubCenterArcFaceLoss(c, WIDTH),
-        "proxynca": lambda c: losses.ProxyNCALoss(c, WIDTH),
+        "subcenterarcface": lambda c: losses.SubCenterArcFaceLoss(num_classes=c, embedding_size=WIDTH),
+        "proxynca++": lambda c: losses.ProxyNCALoss(c, WIDTH),
         "proxyanchor": lambda c: losses.ProxyAnchorLoss(c, WIDTH),
         "softtriple": lambda c: losses.SoftTripleLoss(c, WIDTH),
-        "p2sgrad": lambda c: losses.P2SGradLoss(c, WIDTH),
+        "p2sgrad": lambda c: losses.P2SGradLoss(WIDTH, c),
     }
 
 
@@ -91,6 +91,12 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "triplet-batch-hard": ("triplet", {"mining": "batch_hard"}),
     "triplet-distance-weighted": ("triplet", {"mining": "distance_weighted"}),
     "snr": ("contrastive", {"convention": "unsquared", "distance": "snr", "margin": 0.5}),
+    "margin": ("margin", {"mining": "all"}),
+    "npairs": ("npairs", {"pairs": "one"}),
+    "multisimilarity": ("multisimilarity", {"epsilon": None}),
+    "largemargin": ("largemargin", {"anneal": False}),
+    "sphereface": ("sphereface", {"anneal": False}),
+    "softtriple": ("softtriple", {"subcenters": 10, "strength": 0}),
 }
 """Kyori's side where the name is not that of a loss with its defaults."""
 
