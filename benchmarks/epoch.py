@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kyori.data import Source, open_source
 from kyori.models import create_backbone
-from kyori.training import RunConfig, build, train
+from kyori.training import RunConfig, build, keep_memory, train
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 CLASSES, PER_CLASS = 10, 26  # 260 items: the nearest to 256 that holds all classes equally often
@@ -166,6 +166,7 @@ def main() -> None:
     if options.cpu_time:
         globals()["clock"] = time.process_time
     warnings.simplefilter("ignore")
+    keep_memory()  # as the command line does; it holds for both sides
     images, labels = read_fashion(2_600 if options.smoke else 60_000)
     source = open_source((images, labels))
     steps = -(-len(labels) // (CLASSES * PER_CLASS))

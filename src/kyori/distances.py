@@ -116,7 +116,10 @@ def _safe_length(x: Tensor) -> Tensor:
 
 
 class _MatmulEuclidean(torch.autograd.Function):
-    """(Squared) euclidean distances by |a|² + |b|² − 2ab, with the gradient written out."""
+    """(Squared) euclidean distances by |a|² + |b|² − 2ab, with the gradient written out.
+
+    Some rows at a time: no second matrix in float64 is held, and on the CPU each part stays in the cache.
+    """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, squared: bool) -> Tensor:
@@ -124,13 +127,14 @@ class _MatmulEuclidean(torch.autograd.Function):
         rounding = max((2 * torch.finfo(a.dtype).eps) ** 2, 8 * torch.finfo(wide).eps)
         a_wide, b_wide = a.to(wide), b.to(wide)
         a_square, b_square = a_wide.square().sum(1), b_wide.square().sum(1)
-        square = torch.addmm(b_square, a_wide, b_wide.T, alpha=-2.0).add_(a_square[:, None])
-        if square.numel():
+        D = a.new_empty(len(a), len(b))
+        if D.numel():
             floor = 2 * rounding * torch.maximum(a_square.max(), b_square.max())
-            square.masked_fill_(square <= floor, 0.0)
-        D = square.to(a.dtype)
-        if not squared:
-            D.sqrt_()
+            for rows in _row_blocks(D):
+                square = torch.addmm(b_square, a_wide[rows], b_wide.T, alpha=-2.0).add_(a_square[rows, None])
+                D[rows] = _zero_up_to(square, floor)
+                if not squared:
+                    D[rows].sqrt_()
         ctx.squared = squared
         ctx.save_for_backward(a, b, D)
         return D
@@ -139,14 +143,42 @@ class _MatmulEuclidean(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         a, b, D = ctx.saved_tensors
-        # d D²/da = 2(a−b), d D/da = (a−b)/D: both are a weighted sum of differences
-        W = gradient * 2.0 if ctx.squared else gradient / D.masked_fill(D == 0, torch.inf)
-        if ctx.squared:
-            W.masked_fill_(D == 0, 0.0)
+        a_gradient = torch.zeros_like(a) if ctx.needs_input_grad[0] else None
+        b_gradient = torch.zeros_like(b) if ctx.needs_input_grad[1] else None
+        total = b.new_zeros(len(b))
         with torch.autocast(a.device.type, enabled=False):
-            a_gradient = a * W.sum(1)[:, None] - W @ b if ctx.needs_input_grad[0] else None
-            b_gradient = b * W.sum(0)[:, None] - W.T @ a if ctx.needs_input_grad[1] else None
+            for rows in _row_blocks(D):
+                # −d D²/da = 2(b−a), −d D/da = (b−a)/D: both are a weighted sum of differences
+                W = _pull(D[rows], ctx.squared).mul_(gradient[rows])
+                if a_gradient is not None:
+                    torch.addmm(a[rows] * -W.sum(1)[:, None], W, b, out=a_gradient[rows])
+                if b_gradient is not None:
+                    b_gradient.addmm_(W.T, a[rows])
+                    total += W.sum(0)
+            if b_gradient is not None:
+                b_gradient.sub_(b * total[:, None])
         return a_gradient, b_gradient, None
+
+
+def _row_blocks(D: Tensor) -> list[slice]:
+    numbers = 2**20 if D.device.type == "cpu" else 2**25
+    step = max(1, numbers // max(1, D.shape[1]))
+    return [slice(start, start + step) for start in range(0, len(D), step)]
+
+
+def _zero_up_to(square: Tensor, floor: Tensor) -> Tensor:
+    """0 where a square is at most `floor`, in place; what is not a number stays so."""
+    eager = square.device.type == "cpu" and not torch.compiler.is_compiling()
+    if eager and floor.isfinite():  # writing booleans is five times slower there
+        return torch.nn.functional.threshold_(square, floor.item(), 0.0)
+    return square.masked_fill_(square <= floor, 0.0)
+
+
+def _pull(D: Tensor, squared: bool) -> Tensor:
+    """−1/D, or −2 where D is a square; 0 where D is 0."""
+    if squared:
+        return (D > 0).to(D.dtype).mul_(-2.0)
+    return torch.nn.functional.threshold_(torch.div(-1.0, D), -torch.finfo(D.dtype).max, 0.0)
 
 
 def _pairwise_snr(a: Tensor, b: Tensor) -> Tensor:

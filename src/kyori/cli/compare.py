@@ -43,6 +43,9 @@ def compare(
     """
     from ..comparison import compare as run_comparison
     from ..comparison import default_folder
+    from ..training import keep_memory
+
+    keep_memory()
 
     folder = out or default_folder(data)
     board = run_comparison(

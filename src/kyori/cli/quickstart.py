@@ -26,7 +26,10 @@ def quickstart(
     """Compare the methods on built-in handwritten digits and write a report page."""
     note("Comparing the methods on 1,797 handwritten digits; this takes a minute or two on a laptop.")
     from ..comparison import QUICKSTART, compare
+    from ..training import keep_memory
     from .compare import show
+
+    keep_memory()
 
     board = compare("digits", seeds=seeds, out=out, lang=lang, progress=True, **QUICKSTART)
     show(board, out, lang=lang, as_json=as_json)

@@ -58,6 +58,9 @@ def train(
         raise typer.Exit(2)
     from ..data import Corrections
     from ..runs import default_folder, fit
+    from ..training import keep_memory
+
+    keep_memory()
 
     decided = None if corrections is None else Corrections.load(corrections)
     folder = out or default_folder(data, recipe, config, **options)

@@ -8,7 +8,6 @@ with P positives each, where the triplets are N·P·N.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,8 +17,8 @@ from torch.autograd.function import once_differentiable
 from ..distances import Distance
 from ..errors import ArgumentError
 
-_CELLS = 32  # cells for each threshold: 3 % of the values share one with a threshold
-_FEW = 64  # thresholds up to which comparing with each is faster than searching
+_MODERATE = 200  # thresholds up to which comparing with each is faster than searching
+_CACHED = 2**17  # numbers worked on at a time: half a megabyte
 
 __all__ = [
     "Draw",
@@ -129,56 +128,20 @@ def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor,
 def _passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
     """`torch.searchsorted` of values (b, m) in sorted thresholds (b, P), without most of its branches on the CPU.
 
-    A branch that goes either way costs more there than several comparisons in a row: few thresholds are compared with
-    all values, one after the other, and wide rows are placed by a grid.
+    A branch that goes either way costs more there than several comparisons in a row, so a moderate number of
+    thresholds is compared with all values, one after the other, some rows at a time so that they stay in the cache.
     """
-    width, m = thresholds.shape[1], values.shape[1]
-    if values.device.type == "cpu" and 0 < _CELLS * width <= m:
-        return _placed_by_grid(thresholds, values, right=right)
-    if values.device.type == "cpu" and 0 < width <= _FEW:
-        return _compared(thresholds, values, right=right).int()
-    return torch.searchsorted(thresholds, values, right=right, out_int32=True)
-
-
-def _compared(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
+    if values.device.type != "cpu" or not 0 < thresholds.shape[1] <= _MODERATE:
+        return torch.searchsorted(thresholds, values, right=right, out_int32=True)
     compare = torch.ge if right else torch.gt
-    passed, beyond = torch.zeros_like(values), torch.empty_like(values)
-    for threshold in thresholds.T[..., None]:
-        passed += compare(values, threshold, out=beyond)  # as floats: booleans are written five times slower
-    return passed
-
-
-def _placed_by_grid(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
-    """Cut each row into equal cells and search only where a cell holds a threshold.
-
-    Float subtraction and multiplication keep the order, so a value in a cell without a threshold has passed exactly
-    the thresholds of the cells before it.
-    """
-    exact = partial(torch.searchsorted, right=right, out_int32=True)
-    b, width = thresholds.shape
-    cells = _CELLS * width
-    low = torch.where(thresholds > -torch.inf, thresholds, torch.inf).amin(1, keepdim=True)
-    low = torch.where(low < torch.inf, low, 0.0)
-    scale = (cells - 1) / (thresholds[:, -1:] - low)
-    scale = torch.where((scale > 0) & (scale < torch.inf), scale, 1.0)
-    top = scale.new_tensor(cells)
-
-    def cell(x: Tensor) -> Tensor:
-        return (
-            torch.fmin((x - low).mul_(scale), top).clamp_(min=-1).add_(1).long()
-        )  # fmin: NaN gets a cell too
-
-    own = cell(thresholds)
-    held = torch.zeros(b, cells + 2, dtype=torch.int32).scatter_add_(1, own, torch.ones_like(own).int())
-    before = held.cumsum(1, dtype=torch.int32) - held
-    passed = torch.where(held > 0, -1, before).gather(1, cell(values))
-    rows, columns = (passed < 0).nonzero(as_tuple=True)
-    if len(rows) * 8 > values.numel():  # crowded thresholds: the grid tells too little
-        return exact(thresholds, values)
-    part = values.numel() // width  # no table larger than b × m
-    for i, j in zip(rows.split(part), columns.split(part), strict=True):
-        passed[i, j] = exact(thresholds[i], values[i, j][:, None])[:, 0]
-    return passed
+    passed = torch.zeros_like(values)
+    rows = max(1, _CACHED // max(1, values.shape[1]))
+    out = values.new_empty(min(rows, len(values)), values.shape[1])
+    for some, few, count in zip(values.split(rows), thresholds.split(rows), passed.split(rows), strict=True):
+        beyond = out[: len(some)]
+        for threshold in few.T[..., None]:
+            count += compare(some, threshold, out=beyond)  # as floats: booleans are written five times slower
+    return passed.int()
 
 
 @torch.no_grad()

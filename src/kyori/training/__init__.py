@@ -2,6 +2,7 @@
 
 from .callbacks import Callback, MetricsFile, Progress, ProgressBar, TensorBoard, read_metrics
 from .config import RunConfig
+from .environment import keep_memory
 from .loop import History, train
 from .recipes import RECIPES, recipe
 from .rows import RowOptimizer
@@ -18,6 +19,7 @@ __all__ = [
     "RunConfig",
     "TensorBoard",
     "build",
+    "keep_memory",
     "read_metrics",
     "recipe",
     "train",
