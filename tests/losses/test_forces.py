@@ -54,10 +54,12 @@ def test_positives_are_pulled_and_negatives_pushed(name):
     before = {key: value.clone() for key, value in loss.state_dict().items()}
     s = losses.springs(loss)
     assert s.pull.isfinite().all()
-    assert s.push.isfinite().all()
+    possible = ~s.push.isnan()
+    assert s.push[possible].isfinite().all()
+    assert possible.all() or (s.angles and possible.float().mean() > 0.6)
     if name not in SLACK:
         assert s.pull.min() < 0
-        assert s.push.max() > 0
+        assert s.push[possible].max() > 0
     assert all(torch.equal(before[key], value) for key, value in loss.state_dict().items())
 
 

@@ -26,7 +26,8 @@ class Springs(NamedTuple):
     Attributes:
         distance: (g,) distances; angles to a class vector in radians where `angles`.
         pull: (g,) force between an anchor and its positive (or an item and its own class vector).
-        push: (g,) force between an anchor and a negative (or an item and another class's vector).
+        push: (g,) force between an anchor and a negative (or an item and another class's vector; NaN where no
+            item can be at that angle to the one and at `rest` to the other).
         rest: Where the other one of the two stands meanwhile.
         angles: Whether distances are angles to class vectors.
     """
@@ -112,10 +113,11 @@ def _to_classes(loss: Loss) -> Springs:
             if which == 0:  # away from its own class, towards none of the others
                 x = x.index_put((torch.tensor([classes]),), own.sin())
             else:
-                room = (1 - own.cos().square() - other.cos().square()).clamp(min=0)
-                x = x.index_put(
-                    (torch.tensor([1, classes]),), torch.stack([other.cos(), (room + 1e-12).sqrt()])
-                )
+                room = 1 - own.cos().square() - other.cos().square()
+                if not room > 0:  # no direction has both angles
+                    forces.append(torch.full_like(rest, torch.nan))
+                    continue
+                x = x.index_put((torch.tensor([1, classes]),), torch.stack([other.cos(), room.sqrt()]))
             value = probe(x[None], torch.tensor([0]))
             forces.append(-torch.autograd.grad(value, angle)[0])
         return torch.stack(forces)
