@@ -170,7 +170,7 @@ def _zero_up_to(square: Tensor, floor: Tensor) -> Tensor:
     """0 where a square is at most `floor`, in place; what is not a number stays so."""
     eager = square.device.type == "cpu" and not torch.compiler.is_compiling()
     if eager and floor.isfinite():  # writing booleans is five times slower there
-        return torch.nn.functional.threshold_(square, floor.item(), 0.0)
+        return torch.threshold_(square, floor.item(), 0.0)
     return square.masked_fill_(square <= floor, 0.0)
 
 
@@ -178,7 +178,7 @@ def _pull(D: Tensor, squared: bool) -> Tensor:
     """−1/D, or −2 where D is a square; 0 where D is 0."""
     if squared:
         return (D > 0).to(D.dtype).mul_(-2.0)
-    return torch.nn.functional.threshold_(torch.div(-1.0, D), -torch.finfo(D.dtype).max, 0.0)
+    return torch.threshold_(torch.div(-1.0, D), -torch.finfo(D.dtype).max, 0.0)
 
 
 def _pairwise_snr(a: Tensor, b: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ class Matches:
     """The ``k`` nearest items of each query, nearest first.
 
     Attributes:
-        ids: ``(q, k)`` int64 positions in the gallery, −1 where the gallery has fewer items. From an index: the caller's
-            ids, integers or strings (then an array of objects, filled up with None).
+        ids: ``(q, k)`` int64 positions in the gallery, −1 where the gallery has fewer items. From an index: the
+            caller's ids, integers or strings (then an array of objects, filled up with None).
         distances: ``(q, k)`` float32, inf where the gallery has fewer items.
     """
 

@@ -50,13 +50,20 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ntxent": [{}, {"temperature": 1.0, "distance": "euclidean", "normalize": True}],
     "supcon": [{}, {"temperature": 1.0, "distance": "squared_euclidean"}],
     "mnr": [{}, {"scale": 2.0, "learnable": True}, {"scale": 3.0, "harden": "all", "hardness": 1.0}]
-    + [{"scale": 2.0, "symmetric": True, "joint": joint, "contrast_anchors": joint} for joint in (False, True)],
+    + [
+        {"scale": 2.0, "symmetric": True, "joint": joint, "contrast_anchors": joint}
+        for joint in (False, True)
+    ],
     "gist": [{"scale": 5.0}, {"scale": 5.0, "guide_margin": 0.1, "margin_kind": "relative"}],
     "siglip": [{}, {"scale": 2.0, "bias": -1.0, "distance": "dot"}],
     "megabatchmargin": [{}],
     "vicreg": [{}],
     "barlowtwins": [{}, {"redundancy": 0.5}],
-    "ladder": [{}, {"mining": "hard"}, {"thresholds": [0.5, 0.0], "margin": [0.1, 0.3], "average": "candidates"}],
+    "ladder": [
+        {},
+        {"mining": "hard"},
+        {"thresholds": [0.5, 0.0], "margin": [0.1, 0.3], "average": "candidates"},
+    ],
     "cosent": [{}, {"scale": 3.0}],
     "angle": [{"scale": 3.0}],
     "cosinemse": [{}],

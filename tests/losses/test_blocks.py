@@ -35,7 +35,7 @@ def largest(loss, labels, **more):
 
 @pytest.mark.parametrize(("name", "options"), PAIRWISE, ids=name_of)
 def test_no_tensor_is_larger_than_a_block(name, options):
-    labels = torch.arange(N) // 4 % (CLASSES if "per_class" in options else N)
+    labels = torch.arange(N) // 4 % (CLASSES if "beta_per_class" in options else N)
     loss = make(name, options | {"block_rows": BLOCK}, torch.float32)
     if name in {"histogram", "dynamicsoftmargin"}:
         return  # whose largest tensors are of items × bins

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kyori import losses
+from kyori.losses import angles
 from oracles import losses as oracle
 
 from .cases import CLASSIFIERS, batch, make, name_of
@@ -103,7 +104,9 @@ def test_random_triplets_are_triplets_and_average_to_all_of_them():
     assert loss(x, labels) != value  # drawn anew
 
 
-PLAIN = [case for case in CLASSIFIERS if case[0] in ("softmax", "normface", "l2softmax", "sphereface", "cosface")]
+PLAIN = [
+    case for case in CLASSIFIERS if case[0] in ("softmax", "normface", "l2softmax", "sphereface", "cosface")
+]
 
 
 @pytest.mark.parametrize(("name", "options"), PLAIN, ids=name_of)  # the others: test_heads_oracles.py
@@ -131,9 +134,8 @@ def test_classifiers(name, options):
 
 def test_psi_is_continuous_and_falls_from_1_to_1_minus_2m():
     for m in (1.0, 1.7, 4.0):
-        loss = losses.SphereFaceLoss(3, 2, margin=m)
-        theta = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
-        psi = loss._psi(theta.cos())
+        theta = torch.linspace(0, math.pi - 1e-9, 2001, dtype=torch.float64)
+        psi = angles.psi(m * theta)
         assert psi[0] == pytest.approx(1, abs=1e-6)
         assert psi[-1] == pytest.approx(oracle.psi(math.pi - 1e-9, m), abs=1e-5)
         assert (psi.diff() < 1e-9).all()

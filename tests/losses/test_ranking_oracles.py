@@ -245,7 +245,9 @@ def test_n_pairs_of_the_paper_is_anchors_with_their_positives_as_references():
 def test_a_boundary_for_each_class():
     x, labels = batch(2)
     labels[0] = 3
-    loss = losses.create("margin", num_classes=4, beta_per_class=True, mining="all", regularization=0.1).double()
+    loss = losses.create(
+        "margin", num_classes=4, beta_per_class=True, mining="all", regularization=0.1
+    ).double()
     with torch.no_grad():
         loss.beta.copy_(torch.tensor([0.7, 0.9, 1.1, 1.3]))
     beta = [loss.beta.tolist()[k] for k in labels.tolist()]

@@ -521,7 +521,7 @@ class TestParts:
         assert build(RunConfig.from_options(loss=loss, **options), source)[0].normalize == normalize
 
     def test_the_seed_of_the_run_is_the_seed_of_random_triplets(self, source):
-        assert build(RunConfig.from_options(mining="random", seed=7), source)[1].seed == 7
+        assert build(RunConfig.from_options(mining="random", seed=7), source)[1].draw.seed == 7
 
     def test_unit_scaling_leaves_pixels_in_0_to_1(self, source):
         embedder, _ = build(RunConfig.from_options(scaling="unit"), source)

@@ -28,8 +28,8 @@ FUSED = (
 def create_optimizer(config: OptimizerConfig, model: nn.Module, loss: nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer of the model's weights and of the loss's own (a head's class centres, a learned scale).
 
-    The groups remember their full learning rate as ``base_lr``; `set_rates` multiplies it. Class vectors of which a step
-    samples some are left to `create_row_optimizer`.
+    The groups remember their full learning rate as ``base_lr``; `set_rates` multiplies it. Class vectors of which a
+    step samples some are left to `create_row_optimizer`.
     """
     rows = {id(p) for p in row_parameters(loss)}
     groups: list[dict[str, Any]] = []
