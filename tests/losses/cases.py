@@ -72,12 +72,19 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "l2softmax": [{}, {"learnable": True}],
     "sphereface": [{}, {"margin": 1.5, "scale": 8.0}],
     "cosface": [{}, {"scale": 8.0}],
-    "arcface": [{}, {"scale": 8.0}, {"gradient": "straight_through"}]
-    + [{"scale": 8.0} | more for more in ({"label_smoothing": 0.1}, {"trim": 0.2}, {"filter_above": 0.3})]
-    + [{"scale": 8.0, "label_smoothing": 0.1, "filter_above": 0.3, "trim": 0.1}],
+    "arcface": [{}, {"scale": 8.0}, {"gradient": "exact"}]
+    + [
+        {"scale": 8.0, "gradient": "exact"} | more
+        for more in ({"label_smoothing": 0.1}, {"trim": 0.2}, {"filter_above": 0.3})
+    ]
+    + [{"scale": 8.0, "label_smoothing": 0.1, "filter_above": 0.3, "trim": 0.1, "gradient": "exact"}],
     "combined": [{}, {"m1": 1.3, "m2": 0.3, "m3": 0.1, "scale": 8.0}],
     "largemargin": [{}, {"margin": 2, "anneal": False}],
-    "subcenterarcface": [{}, {"scale": 8.0, "subcenters": 2, "label_smoothing": 0.1}, {"subcenters": 1}],
+    "subcenterarcface": [
+        {},
+        {"gradient": "exact", "scale": 8.0, "subcenters": 2, "label_smoothing": 0.1},
+        {"gradient": "exact", "subcenters": 1},
+    ],
     "adaface": [{}, {"scale": 8.0, "rate": 0.5}],
     "magface": [{}, {"scale": 8.0, "norms": [1.0, 4.0], "strength": 1.0}],
     "curricularface": [{}, {"scale": 8.0, "rate": 0.5, "filter_above": 0.5, "label_smoothing": 0.1}],

@@ -56,8 +56,14 @@ def test_contrastive(margins):
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (losses.ArcFaceLoss(6, 16, margin=0.5), ("ArcFaceLoss", {"margin": math.degrees(0.5), "scale": 64})),
-        (losses.ArcFaceLoss(6, 16, 1.2, 8.0), ("ArcFaceLoss", {"margin": math.degrees(1.2), "scale": 8})),
+        (
+            losses.ArcFaceLoss(6, 16, margin=0.5, gradient="exact"),
+            ("ArcFaceLoss", {"margin": math.degrees(0.5), "scale": 64}),
+        ),
+        (
+            losses.ArcFaceLoss(6, 16, 1.2, 8.0, "exact"),
+            ("ArcFaceLoss", {"margin": math.degrees(1.2), "scale": 8}),
+        ),
         (losses.CosFaceLoss(6, 16), ("CosFaceLoss", {"margin": 0.35, "scale": 64})),
         (losses.NormFaceLoss(6, 16), ("NormalizedSoftmaxLoss", {"temperature": 1 / 20})),
     ],

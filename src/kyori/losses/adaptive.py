@@ -200,7 +200,7 @@ class CurricularFaceLoss(ArcFaceLoss):
         rate: float = 0.01,
         **shared: Unpack[CosineOptions],
     ):
-        super().__init__(num_classes, embedding_size, margin, scale, **shared)
+        super().__init__(num_classes, embedding_size, margin, scale, "exact", **shared)
         _check_rate(rate)
         self.rate = rate
         self.t: Tensor

@@ -271,8 +271,9 @@ class ArcFaceLoss(CosineLoss):
         embedding_size: d.
         margin: m in radians, from 0 to below π. (pytorch-metric-learning takes degrees.)
         scale: s > 0.
-        gradient: "exact", or "straight_through": ∂logit/∂cos θ_y = s whatever the margin, as insightface
-            trains.
+        gradient: "straight_through": ∂logit/∂cos θ_y = s whatever the margin, as insightface trains. Or "exact",
+            the derivative, as pytorch-metric-learning: it is 0 at θ_y = π − m, so that items far from their class
+            stay there, and trains worse on classes that overlap.
         **shared: See `CosineLoss`.
 
     >>> ArcFaceLoss(num_classes=10, embedding_size=64, margin=0.5).target(torch.tensor([1.0]))  # cos 0.5
@@ -291,7 +292,7 @@ class ArcFaceLoss(CosineLoss):
         embedding_size: int,
         margin: float = 0.5,
         scale: float = 64.0,
-        gradient: Literal["exact", "straight_through"] = "exact",
+        gradient: Literal["exact", "straight_through"] = "straight_through",
         **shared: Unpack[CosineOptions],
     ):
         super().__init__(num_classes, embedding_size, scale=scale, **shared)

@@ -55,7 +55,7 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
         margin: float = 0.5,
         scale: float = 64.0,
         subcenters: int = 3,
-        gradient: Literal["exact", "straight_through"] = "exact",
+        gradient: Literal["exact", "straight_through"] = "straight_through",
         **shared: Unpack[CosineOptions],
     ):
         if subcenters < 1:
