@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ArgumentError, nearest_name
 from ..linear import LINEAR, create
+from ..losses import LOSSES
 
 __all__ = ["BASELINES", "DEFAULT_METHODS", "METHODS", "Method", "resolve"]
 
@@ -50,7 +51,6 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("raw", None),
-        Method("softmax", "softmax"),
         # On the sphere: raw distances start far above the margin, and on hard data they shrink before they part.
         Method("contrastive", "contrastive", {"normalize": True}),
         Method("triplet", "triplet", {"mining": "semihard"}),
@@ -60,14 +60,11 @@ METHODS: dict[str, Method] = {
         Method("triplet-batch-hard", "triplet", {"mining": "batch_hard"}),
         Method("triplet-facenet", "triplet", {"mining": "facenet"}),
         Method("triplet-random", "triplet", {"mining": "random"}),
-        Method("normface", "normface"),
-        Method("l2softmax", "l2softmax"),
-        Method("sphereface", "sphereface"),
-        Method("cosface", "cosface"),
-        Method("arcface", "arcface"),
         *(Method(name, None, linear=name) for name in _LINEAR),
     )
 }
+#: Every other loss is a method by its own name, with its defaults. (The name nca is the linear method's.)
+METHODS |= {name: Method(name, name) for name in LOSSES if name not in METHODS}
 
 #: Methods that learn nothing: shown on a board, never recommended.
 BASELINES = ("raw",)
