@@ -3,7 +3,7 @@
     python benchmarks/losses.py                     # the speed table: N = 256, 1800, 4096, K = 4 and 40
     python benchmarks/losses.py --growth            # the exponent of time in N, from 512 to 8192, Kyori only
     python benchmarks/losses.py --memory            # peak memory above the inputs, whole and in blocks, Kyori only
-    python benchmarks/losses.py --only triplet-all  # one of them
+    python benchmarks/losses.py --only triplet-all  # some of them
     python benchmarks/losses.py --smoke             # tiny batches, seconds
 
 Each side of a race runs in a process of its own with a limit on memory and time, so that a peer that asks for 30 GB
@@ -101,13 +101,13 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
 """Kyori's side where the name is not that of a loss with its defaults."""
 
 
-def contenders(only: str | None) -> list[str]:
+def contenders(only: list[str] | None) -> list[str]:
     """The races, and the losses that have no peer."""
     from kyori.losses import LOSSES
 
     names = [name for name in peers() if OURS.get(name, (name,))[0] in LOSSES] if _has_peer() else []
     names += [name for name in LOSSES if name not in names and name not in {o[0] for o in OURS.values()}]
-    return [name for name in names if only in (None, name)]
+    return [name for name in names if only is None or name in only]
 
 
 def create(name: str, side: str, classes: int, **more: Any) -> Callable[[Any, Any], Any]:
@@ -309,7 +309,7 @@ def main() -> None:
     )
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--only", help="one loss")
+    parser.add_argument("--only", nargs="+", help="some losses")
     parser.add_argument("--sizes", type=int, nargs="+")
     parser.add_argument("--per-class", type=int, nargs="+", default=[4, 40])
     parser.add_argument("--threads", type=int, default=os.cpu_count())
