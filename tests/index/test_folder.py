@@ -233,3 +233,14 @@ def test_a_hundred_thousand(made, tmp_path):
     with kyori.open_index(tmp_path / "i") as index:
         queries = X[:200] + 0.1
         assert shared(index.search(queries, 10).ids, nearest(queries, X, 10).ids) > 0.93
+
+
+@pytest.mark.parametrize("where", [None, {"part": 1}])
+def test_near_neighbours_far_from_the_origin_are_told_apart(tmp_path, where):
+    """|q|² + |x|² − 2qx has no digits left for them; batches must not depend on it."""
+    vectors = np.stack([3000.0 + 2.0 * np.arange(100), np.full(100, 5000.0)], axis=1)
+    with kyori.open_index(tmp_path / "index") as index:
+        index.add(np.arange(100), vectors, columns={"part": [1] * 100})
+        found = index.search(vectors, 2, where=where)
+    assert found.ids[:, 0].tolist() == list(range(100))
+    np.testing.assert_array_equal(found.distances, np.tile([0.0, 2.0], (100, 1)))

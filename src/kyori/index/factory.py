@@ -32,6 +32,7 @@ _POINTS_PER_CENTROID = 39  # what FAISS asks for
 _SAMPLE, _NEIGHBOURS = 200, 10
 _WIDEST = {"efSearch": 4096, "nprobe": 65_536}
 _BLOCK = 65_536
+_SPARE = 8  # candidates beyond k that an exact search measures
 REFINE = 4  # times k candidates are taken from an index that shortens vectors, and measured by the vectors as they came
 _NOISE = 1e-2  # below this share of |q|², |q|² + |x|² − 2qx has lost digits
 
@@ -267,21 +268,25 @@ def search_exactly(
     k: int,
     rows: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Search all of ``vectors``, or only ``rows`` of them, a block at a time; k must not exceed their number."""
+    """Search all of ``vectors``, or only ``rows`` of them, a block at a time; k must not exceed their number.
+
+    Far from the origin |q|² + |x|² − 2qx cannot tell near neighbours apart: blocks are moved to their centre first, and
+    a few candidates more than asked for are measured again.
+    """
     chosen = None if rows is None else np.asarray(rows, np.int64)
     total = len(vectors) if chosen is None else len(chosen)
     best: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None
     for start in range(0, total, _BLOCK):
         part = slice(start, min(start + _BLOCK, total))
         block = np.ascontiguousarray(vectors[part] if chosen is None else vectors[chosen[part]])
-        squares, places = faiss().knn(queries, block, min(k, len(block)))
-        squares, places = sharpened(queries, block, squares, places)
+        centre = block.mean(axis=0, dtype=np.float64).astype(np.float32)
+        _, places = faiss().knn(queries - centre, block - centre, min(k + _SPARE, len(block)))
+        squares = true_squares(queries, block, places)
         found = places + start if chosen is None else chosen[part][places]
         if best is not None:
             squares = np.concatenate([best[0], squares], axis=1)
             found = np.concatenate([best[1], found], axis=1)
-            squares, found = ordered(squares, found, k)
-        best = squares, found
+        best = ordered(squares, found, k)
     assert best is not None, "search_exactly needs at least one row"
     return best
 

@@ -274,10 +274,9 @@ class Delta:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return squared distances and rows, at most ``k`` a query."""
         if self.dead == 0 and not conditions:
-            squares, rows = self._index.search(queries, min(k, len(self)))
-            return (
-                sharpened(queries, self.vectors, squares, rows) if len(queries) >= _BATCH else (squares, rows)
-            )
+            if len(queries) >= _BATCH:
+                return search_exactly(queries, self.vectors, min(k, len(self)))
+            return self._index.search(queries, min(k, len(self)))
         wanted = self.alive
         if conditions:
             wanted &= filters.mask(conditions, self.items())
