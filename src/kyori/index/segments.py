@@ -8,6 +8,7 @@ the delta.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from .schema import Rows
 __all__ = ["Base", "Delta", "id_keys", "plain", "sorted_keys"]
 
 _BATCH = 20  # from here on FAISS multiplies matrices
+_FAR = 100.0  # squared distance of the centre from the origin, in units of the squared spread
 _SUBSET = 0.1  # below this share of wanted rows, a search of just these is quicker than a search around them
 _SMALL = 2_000
 _BLOCK = 65_536
@@ -161,6 +163,8 @@ class Base:
         if count == 0:
             return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)
         asked = count if self.lossless else min(REFINE * count, total)
+        if self._flat and len(queries) >= _BATCH and self._far:
+            return search_exactly(queries, self.vectors, count, np.flatnonzero(wanted))
         if total == len(self):
             squares, rows = self.index.search(queries, asked)
         elif total <= max(_SMALL, _SUBSET * len(self)) or not self._selects:
@@ -169,6 +173,13 @@ class Base:
             parameters = self._parameters(wanted if conditions else None, effort, total / len(self))
             squares, rows = self.index.search(queries, asked, params=parameters)
         return self._checked(queries, squares, rows, count, wanted)
+
+    @cached_property
+    def _far(self) -> bool:
+        """Whether the vectors lie so far from the origin that FAISS's |q|² + |x|² − 2qx cannot tell them apart."""
+        some = self.vectors[:: max(1, len(self) // 4096)].astype(np.float64)
+        centre = some.mean(axis=0)
+        return bool(centre @ centre > _FAR * np.square(some - centre).sum(axis=1).mean())
 
     def _parameters(
         self, wanted: NDArray[np.bool_] | None, effort: tuple[str, int] | None, share: float
