@@ -1,5 +1,6 @@
 """Small trials and boards with known contents."""
 
+from dataclasses import fields
 from html.parser import HTMLParser
 
 import numpy as np
@@ -74,7 +75,7 @@ def cell(
 def trial(*args, **options):
     """The same as the report of one run takes it."""
     made = cell(*args, **options)
-    return Trial(**{name: value for name, value in vars(made).items() if name != "folder"})
+    return Trial(**{field.name: getattr(made, field.name) for field in fields(Trial)})
 
 
 def board(methods=("raw", "softmax", "arcface"), seeds=2, data="digits", **options):

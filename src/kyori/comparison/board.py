@@ -23,13 +23,21 @@ __all__ = ["Board", "Cell"]
 
 @dataclass(frozen=True)
 class Cell(Trial):
-    """One method trained with one seed; the tables of all cells of a board hold the same items in the same order.
+    """One method trained with one seed; cells of one data set and fold hold the same items in the same order.
 
     Attributes:
         folder: The cell's run folder, if it was kept.
+        dataset: Name of the data set, where a board has several.
+        fold: Number of the fold that was held out; None without cross-validation.
+        trials: Trials of the hyper-parameter search before the training; 0 without a search.
+        memory_bytes: Peak memory of the process that trained; None where it was not measured.
     """
 
     folder: Path | None = None
+    dataset: str = ""
+    fold: int | None = None
+    trials: int = 0
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
