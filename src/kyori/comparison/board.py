@@ -18,7 +18,7 @@ from .methods import BASELINES
 from .statistics import Comparison, Estimate, Row, difference, estimate, holm, unpaired_estimate
 from .verdict import leaderboard, recommend
 
-__all__ = ["Board", "Cell"]
+__all__ = ["Board", "Cell", "Failure"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Cell(Trial):
         fold: Number of the fold that was held out; None without cross-validation.
         trials: Trials of the hyper-parameter search before the training; 0 without a search.
         memory_bytes: Peak memory of the process that trained; None where it was not measured.
+        chosen: What the hyper-parameter search chose, by name; empty without a search, or where the defaults won.
+        items_seen: Items that the network was trained on, repeats counted; None where a method knows no epochs.
     """
 
     folder: Path | None = None
@@ -38,6 +40,31 @@ class Cell(Trial):
     fold: int | None = None
     trials: int = 0
     memory_bytes: int | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    items_seen: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that is missing from a board, and why.
+
+    Attributes:
+        method: Name of the method.
+        seed: Seed of the training.
+        reason: What went wrong, in one line.
+        dataset: Name of the data set.
+        fold: Number of the fold; None without cross-validation.
+    """
+
+    method: str
+    seed: int
+    reason: str
+    dataset: str = ""
+    fold: int | None = None
+
+    def __str__(self) -> str:
+        where = [f"seed {self.seed}", *([f"fold {self.fold}"] if self.fold is not None else []), self.dataset]
+        return f"missing: {self.method} ({', '.join(word for word in where if word)}): {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -51,6 +78,7 @@ class Board:
         budget: What every method was given: epochs, items seen, backbone, batch size, …
         command: The command that makes this board again.
         unit: What the intervals resample: ``"query"``, or ``"class"`` where the claim is about unseen classes.
+        failures: Cells that should be here and are not, each with its reason.
     """
 
     data: str
@@ -59,6 +87,7 @@ class Board:
     budget: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     unit: Literal["query", "class"] = "query"
+    failures: tuple[Failure, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -176,6 +205,7 @@ class Board:
             "unit": self.unit,
             "budget": dict(self.budget),
             "command": self.command,
+            "failures": [vars(failure) for failure in self.failures],
             "recommendation": self.recommendation(),
             "rows": [
                 {
@@ -201,7 +231,7 @@ class Board:
         return text
 
     def __str__(self) -> str:
-        return leaderboard(self.rows(), self.measure)
+        return "\n".join([leaderboard(self.rows(), self.measure), *map(str, self.failures)])
 
 
 def _finite(values: Any) -> list[float | None]:
