@@ -28,10 +28,14 @@ MAY_IMPORT = {
     "models": {"errors", "optional", "files", "data"},
     "linear": {"errors", "files", "losses", "models", "neighbors"},
     "training": {"errors", "optional", "files", "relations", "data", "losses", "models"},
-    "evaluation": {"errors", "distances", "vectors", "results", "neighbors"},
+    "evaluation": {"errors", "optional", "files", "distances", "vectors", "results", "neighbors"},
     "report": {"errors", "optional", "files", "vectors", "results", "neighbors"},
     "runs": {
         "errors", "files", "vectors", "results", "data", "losses", "models", "training", "evaluation", "report",
+    },
+    "recognition": {
+        "errors", "optional", "files", "distances", "vectors", "results", "neighbors", "data", "models", "evaluation",
+        "index", "runs", "report",
     },
     "estimator": {"errors", "data", "losses", "models", "training", "evaluation", "runs", "vectors", "neighbors"},
     "quality": {

@@ -26,7 +26,7 @@ from .verification import (
     right_decisions,
 )
 
-__all__ = ["evaluate_pairs", "verification_results"]
+__all__ = ["check_pairs", "evaluate_pairs", "verification_results"]
 
 _BINS = 512
 
@@ -65,7 +65,7 @@ def evaluate_pairs(
     >>> results["accuracy@0.5"].value, results["auc"].value
     (0.75, 1.0)
     """
-    levels, kinds = _check_pairs(distances, same)
+    levels, kinds = check_pairs(distances, same)
     plan = plan_measures(measures, (), far, threshold)
     for measure in plan:
         if measure.family not in VERIFICATION:
@@ -186,7 +186,8 @@ def _pair_accuracy(
     return Result(measure.key, value, *percentiles(drawn), right.astype(np.float32), len(right), protocol)
 
 
-def _check_pairs(distances: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def check_pairs(distances: ArrayLike, same: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return ``(p,)`` float64 distances and bools of listed pairs, or say what is wrong with them."""
     levels, kinds = np.asarray(distances, np.float64), np.asarray(same)
     if levels.ndim != 1 or levels.shape != kinds.shape:
         raise ArgumentError(
