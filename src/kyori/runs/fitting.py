@@ -29,6 +29,7 @@ __all__ = [
     "fit",
     "fit_split",
     "open_data",
+    "open_part",
     "resolve_config",
     "split_source",
     "table_of",
@@ -291,7 +292,17 @@ def table_of(embedder: Embedder, source: Source) -> VectorTable:
 
 
 def encode_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[VectorTable, str]:
-    """Encode one part of ``data`` with the embedder of a run.
+    """Encode one part of ``data`` with the embedder of a run; the arguments are those of :func:`open_part`.
+
+    Returns:
+        The vectors, and the name of the part that was taken.
+    """
+    run, source, part = open_part(folder, data, part)
+    return table_of(run.embedder, source), part
+
+
+def open_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[Run, Source, str]:
+    """Open one part of ``data`` as the run in ``folder`` splits it.
 
     Args:
         folder: A run folder.
@@ -301,7 +312,7 @@ def encode_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[Vect
             corrected as they were for the training, all of the data are taken as they are.
 
     Returns:
-        The vectors, and the name of the part that was taken.
+        The run, the items of the part, and the name of the part that was taken.
     """
     if part not in (*_PARTS, "auto"):
         raise ArgumentError(f"part must be one of {', '.join(_PARTS)} or auto; got '{part}'.")
@@ -314,7 +325,7 @@ def encode_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[Vect
         source = getattr(corrected_split(source, run.config, corrections), part)
     if len(source) == 0:
         raise DataError(f"{source.name}: the part '{part}' is empty; choose another with --part.")
-    return table_of(run.embedder, source), part
+    return run, source, part
 
 
 def _corrections_of(folder: Path, source: Source) -> Corrections | None:
