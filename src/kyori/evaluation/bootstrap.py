@@ -1,15 +1,17 @@
 """Bootstrap intervals out of sums over items, so that a thousand resamples are one matrix product.
 
 A resample draws items (or whole classes) with replacement; an item drawn w times weighs w. Any statistic that is
-a function of sums Σᵢ wᵢ vᵢ can then be computed for all resamples at once.
+a function of sums Σᵢ wᵢ vᵢ can then be computed for all resamples at once. A mean needs no resamples: the variance
+that infinitely many would show is known, and around it stands an interval that holds near 0 and 1 too.
 """
 
 import math
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bootstrap", "percentiles", "ratio", "shifted_interval"]
+__all__ = ["Bootstrap", "influence", "mean_interval", "percentiles", "ratio", "shifted_interval", "share_interval"]
 
 _LEVELS = (0.025, 0.975)
 _CHUNK = 128  # resamples whose weights are held as floats at a time
@@ -31,9 +33,14 @@ class Bootstrap:
     def __init__(self, n: int, replicates: int, seed: int, classes: NDArray[np.int64] | None = None):
         self.n = n
         self.replicates = replicates
+        self.seed = seed
         self.classes = classes
-        units = n if classes is None else int(classes.max()) + 1
-        self.counts = _draw(units, replicates, np.random.default_rng(seed))
+
+    @cached_property
+    def counts(self) -> NDArray[np.uint8]:
+        """Drawn when a measure first asks for it: means do not."""
+        units = self.n if self.classes is None else int(self.classes.max()) + 1
+        return _draw(units, self.replicates, np.random.default_rng(self.seed))
 
     def sums(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return ``(replicates, s)`` sums Σᵢ wᵢ vᵢ of the ``(n, s)`` item values."""
@@ -62,10 +69,74 @@ class Bootstrap:
         return np.maximum(2 * sums - values.sum(axis=0, dtype=np.float64), 0)
 
     def mean(self, values: NDArray[np.floating]) -> tuple[float, float]:
-        """Return the percentile interval of the mean of the ``(n,)`` values that are not NaN."""
+        """Return the interval of the mean of the ``(n,)`` values that are not NaN; NaN without resamples.
+
+        Its variance is that of infinitely many resamples, times u / (u − 1) for u items or classes, which a
+        resample leaves out; its ends are those of :func:`share_interval` where all values lie between 0 and 1.
+        """
         known = ~np.isnan(values)
-        sums = self.sums(np.stack([np.where(known, values, 0), known], axis=1))
-        return percentiles(ratio(sums[:, 0], sums[:, 1]))
+        if self.replicates == 0 or not known.any():
+            return math.nan, math.nan
+        classes = None if self.classes is None else self.classes[known]
+        units = influence(values[known][None].astype(np.float64), classes)[0]
+        u, mean = len(units), float(units.mean())
+        variance = float(units.var(ddof=1)) / u if u > 1 else 0.0
+        if values[known].min() < 0 or values[known].max() > 1:
+            return mean_interval(mean, variance, u - 1)
+        return share_interval(mean, variance, u - 1, u)
+
+
+def influence(values: NDArray[np.floating], classes: NDArray[np.integer] | None) -> NDArray[np.float64]:
+    """Return ``(s, u)`` values of u units whose means over units are those of the ``(s, n)`` item values.
+
+    Units are the items themselves, or the classes, each with what it adds to the mean of all items (the
+    linearised ratio of its sum to its count): their variance over u is that of the mean when units are drawn anew.
+
+    >>> influence(np.array([[1.0, 1.0, 1.0, 0.0]]), np.array([0, 0, 0, 1]))
+    array([[1.125, 0.375]])
+    """
+    if classes is None:
+        return values.astype(np.float64)
+    _, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(counts), len(values)))
+    np.add.at(sums, codes, values.T)
+    means = values.mean(axis=1, keepdims=True)
+    return means + (sums.T - means * counts) * (len(counts) / values.shape[1])
+
+
+def mean_interval(mean: float, variance: float, df: float) -> tuple[float, float]:
+    """Return mean ± t · √variance; infinite where no degree of freedom is left."""
+    if df <= 0:
+        return -math.inf, math.inf
+    half = _t(df) * math.sqrt(variance)
+    return mean - half, mean + half
+
+
+def share_interval(mean: float, variance: float, df: float, units: int) -> tuple[float, float]:
+    """Return the interval of a mean of values between 0 and 1, which stays between them.
+
+    The score interval of Wilson (1927) with the effective number of trials mean·(1 − mean) / variance and the t
+    quantile (Korn & Graubard 1998; Dean & Pagano 2015). Where all units have the same value the data know no
+    variance, and the number of units is taken for the number of trials, so that 200 hits of 200 do not prove 100 %.
+
+    >>> tuple(round(end, 4) for end in share_interval(1.0, 0.0, 199, 200))
+    (0.9809, 1.0)
+    """
+    spread = mean * (1 - mean)
+    if variance > 0 and spread > 0:
+        trials = spread / variance
+    else:
+        trials = float(units)
+    t2 = (_t(df) if df > 0 else 1.96) ** 2
+    centre = (mean + t2 / (2 * trials)) / (1 + t2 / trials)
+    half = math.sqrt(t2 * (max(spread, 0.0) / trials + t2 / (4 * trials**2))) / (1 + t2 / trials)
+    return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
+
+
+def _t(df: float) -> float:
+    from scipy.special import stdtrit  # not at the top: `import kyori` stays light
+
+    return float(stdtrit(df, _LEVELS[1])) if math.isfinite(df) else 1.959963984540054
 
 
 def percentiles(replicates: NDArray[np.floating]) -> tuple[float, float]:
