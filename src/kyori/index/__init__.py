@@ -6,7 +6,7 @@ FAISS, PostgreSQL with pgvector, Milvus. :func:`open_index` chooses by URL.
 
 from .base import Index
 from .opening import open_index
-from .reranking import KReciprocal, QueryExpansion
+from .reranking import KReciprocal, PairModel, QueryExpansion, Rerank
 from .servers import redacted
 
-__all__ = ["Index", "KReciprocal", "QueryExpansion", "open_index", "redacted"]
+__all__ = ["Index", "KReciprocal", "PairModel", "QueryExpansion", "Rerank", "open_index", "redacted"]

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, DataError
 from ..neighbors import Matches, nearest
 from ..vectors import VectorTable
 from . import filters
-from .reranking import KReciprocal, QueryExpansion, rerank
+from .reranking import Rerank, rerank
 from .schema import Rows, ids_of, rows_of
 from .store import Metric, Store, empty_matches
 
@@ -154,7 +154,7 @@ class Index:
         k: int = 10,
         where: Mapping[str, Any] | None = None,
         *,
-        rerank: QueryExpansion | KReciprocal | None = None,
+        rerank: Rerank | None = None,
     ) -> Matches:
         """Find the ``k`` nearest items of each query.
 
@@ -164,7 +164,8 @@ class Index:
                 integers) and inf.
             where: A filter on columns, e.g. ``{"label": ["cat", "dog"], "price": ("<", 3)}``; all forms are in
                 :mod:`kyori.index.filters`.
-            rerank: :class:`kyori.index.QueryExpansion` or :class:`kyori.index.KReciprocal`.
+            rerank: :class:`kyori.index.QueryExpansion`, :class:`kyori.index.KReciprocal` or a model of pairs
+                (:class:`kyori.recognition.PairwiseReranker`).
 
         Returns:
             ``ids`` and ``distances``, both ``(q, k)``, nearest first.
@@ -309,7 +310,7 @@ class Index:
 
 
 def _rerank(
-    how: QueryExpansion | KReciprocal,
+    how: Rerank,
     queries: NDArray[np.float32],
     k: int,
     metric: Metric,

@@ -1,12 +1,13 @@
-"""Re-ranking: a second look at the first neighbours, with what the neighbours say of each other.
+"""Re-ranking: a second look at the first neighbours, with what the neighbours say of each other or a model of pairs.
 
-Both are written for the metric of the index; both cost a look-up of the first neighbours' vectors.
+All are written for the metric of the index; all cost a look-up of the first neighbours' vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ from ..errors import ArgumentError
 from ..neighbors import Matches, distance_blocks
 from .store import Metric
 
-__all__ = ["KReciprocal", "QueryExpansion", "k_reciprocal", "rerank"]
+__all__ = ["KReciprocal", "PairModel", "QueryExpansion", "Rerank", "k_reciprocal", "rerank"]
 
 Find = Callable[[NDArray[np.float32], int], Matches]
 Vectors = Callable[[NDArray[np.object_] | NDArray[np.int64]], NDArray[np.float32]]
+_PAIRS = 50_000  # that a model measures at a time
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,26 @@ class KReciprocal:
             )
 
 
+@runtime_checkable
+class PairModel(Protocol):
+    """Anything that measures pairs anew, such as :class:`kyori.recognition.PairwiseReranker`.
+
+    Attributes:
+        first: How many neighbours are looked at again, ≥ 1.
+    """
+
+    first: int
+
+    def measure(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the new distance ``(p,)`` of each row of ``a`` ``(p, d)`` to the same row of ``b`` ``(p, d)``."""
+        ...
+
+
+Rerank = QueryExpansion | KReciprocal | PairModel
+
+
 def rerank(
-    how: QueryExpansion | KReciprocal,
+    how: Rerank,
     queries: NDArray[np.float32],
     k: int,
     metric: Metric,
@@ -100,8 +120,19 @@ def rerank(
     """
     if isinstance(how, QueryExpansion):
         return find(_expanded(how, queries, metric, find, vectors_of), k)
-    if not isinstance(how, KReciprocal):
-        raise ArgumentError(f"rerank must be QueryExpansion(...), KReciprocal(...) or None; got {how!r}.")
+    if isinstance(how, KReciprocal):
+        return _reciprocal_matches(how, queries, k, metric, find, vectors_of)
+    if not isinstance(how, PairModel):
+        raise ArgumentError(
+            "rerank must be QueryExpansion(...), KReciprocal(...), a model of pairs (with first and measure) or None;"
+            f" got {how!r}."
+        )
+    return _measured(how, queries, k, find, vectors_of)
+
+
+def _reciprocal_matches(
+    how: KReciprocal, queries: NDArray[np.float32], k: int, metric: Metric, find: Find, vectors_of: Vectors
+) -> Matches:
     found = find(queries, max(k, how.first))
     ids, distances = found.ids.copy(), found.distances.copy()
     for row, query in enumerate(queries):
@@ -112,6 +143,33 @@ def rerank(
         again = k_reciprocal(around, how, metric)
         order = np.argsort(again, kind="stable")
         ids[row, :known], distances[row, :known] = found.ids[row, order], again[order]
+    return Matches(ids[:, :k], distances[:, :k])
+
+
+def _measured(
+    how: PairModel, queries: NDArray[np.float32], k: int, find: Find, vectors_of: Vectors
+) -> Matches:
+    """Order the first neighbours by the model; those behind them follow as they came, beyond its largest value."""
+    found = find(queries, max(k, how.first))
+    ids, distances = found.ids.copy(), found.distances.copy()
+    step = max(1, _PAIRS // how.first)
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        known = np.isfinite(found.distances[rows, : how.first])
+        if not known.any():
+            continue
+        wanted = found.ids[rows, : how.first][known]
+        unique, place = np.unique(wanted, return_inverse=True)
+        values = how.measure(np.repeat(queries[rows], known.sum(axis=1), axis=0), vectors_of(unique)[place])
+        again = np.full(known.shape, np.inf, np.float32)
+        again[known] = values
+        order = np.argsort(again, axis=1, kind="stable")
+        ids[rows, : how.first] = np.take_along_axis(found.ids[rows, : how.first], order, axis=1)
+        distances[rows, : how.first] = np.take_along_axis(again, order, axis=1)
+        # Distances must go on rising, in the unit of the model: what it did not see lies behind what it saw.
+        behind = distances[rows, how.first :]
+        worst = np.max(again, axis=1, initial=0.0, where=known, keepdims=True)
+        behind[:] = np.where(np.isfinite(behind), worst + behind, np.inf)
     return Matches(ids[:, :k], distances[:, :k])
 
 
