@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["write_atomic"]
+__all__ = ["make_folder", "remove_unfinished", "write_atomic"]
+
+UNFINISHED = re.compile(r"^\..+\.[0-9a-f]{12}\.tmp$")
 
 
 def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
@@ -21,7 +24,7 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         write: Called once with the open binary file.
 
     Raises:
-        OSError: The folder does not exist or cannot be written to. Nothing is left behind.
+        OSError: The folder does not exist or cannot be written to, or the disk is full. Nothing is left behind.
 
     >>> import tempfile, pathlib
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "note.txt"
@@ -43,13 +46,32 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     _sync_folder(path.parent)
 
 
+def make_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder, and those above it, so that it is still there after a power cut; return it as a path."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        if folder.parent != folder:
+            make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+    return folder
+
+
+def remove_unfinished(folder: str | os.PathLike[str]) -> None:
+    """Remove what a killed `write_atomic` left in a folder that nobody else is writing to."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in Path(folder).iterdir():
+            if UNFINISHED.match(path.name):
+                path.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the rename itself durable, where the system lets a folder be opened (not on Windows)."""
     if not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems refuse
+    with contextlib.suppress(OSError):  # some network file systems refuse
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)

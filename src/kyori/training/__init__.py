@@ -4,6 +4,7 @@ from .callbacks import Callback, MetricsFile, Progress, ProgressBar, TensorBoard
 from .config import RunConfig
 from .environment import keep_memory
 from .loop import History, train
+from .profiling import Profile
 from .recipes import RECIPES, recipe
 from .rows import RowOptimizer
 from .setup import build
@@ -13,6 +14,7 @@ __all__ = [
     "Callback",
     "History",
     "MetricsFile",
+    "Profile",
     "Progress",
     "ProgressBar",
     "RowOptimizer",

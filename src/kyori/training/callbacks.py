@@ -1,20 +1,22 @@
 """What happens beside the training: a progress bar, the metrics file, TensorBoard."""
 
 import json
+import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from torch import Tensor
 
-from ..errors import TrainingError
-from ..files import write_atomic
+from ..errors import TrainingError, TrainingWarning
+from ..files import make_folder, remove_unfinished, write_atomic
 from ..optional import require
 
-__all__ = ["Callback", "MetricsFile", "Progress", "ProgressBar", "TensorBoard", "read_metrics", "recorders"]
+__all__ = ["Callback", "MetricsFile", "Progress", "ProgressBar", "TensorBoard", "read_metrics"]
 
 
 @dataclass
@@ -63,20 +65,28 @@ class Callback:
 class MetricsFile(Callback):
     """Writes ``metrics.jsonl``: one JSON object a line, every 50th step and every epoch.
 
-    When a run goes on, records from after its checkpoint are removed first, so that no step stands there twice.
+    When a run goes on, records from after its checkpoint are removed first, so that no step stands there twice. A
+    full disk is a warning: the records wait in memory until there is room, and no half line is left in the file.
     """
 
     every = 50
 
     def __init__(self, path: Path):
         self.path = path
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
+        self._waiting = b""  # records that are not in the file yet
+        self._warned = False
 
     def on_start(self, progress: Progress) -> None:
-        kept = [json.dumps(r) + "\n" for r in read_metrics(self.path) if r["step"] <= progress.step]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, lambda file: file.write("".join(kept if progress.step else []).encode()))
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed in on_end)
+        kept = [record for record in read_metrics(self.path) if _happened(record, progress)]
+        lines = "".join(json.dumps(record) + "\n" for record in kept if progress.step)
+        make_folder(self.path.parent)
+        remove_unfinished(self.path.parent)
+        try:
+            write_atomic(self.path, lambda file: file.write(lines.encode()))
+        except OSError as error:
+            self._warn(error)
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 (closed in on_end)
 
     def on_step(self, progress: Progress) -> None:
         if progress.step % self.every == 0 and progress.loss is not None:
@@ -90,13 +100,43 @@ class MetricsFile(Callback):
 
     def on_end(self, progress: Progress) -> None:
         if self._file is not None:
+            if self._waiting:
+                self._flush(self._file)
             self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
         if self._file is None:
             raise TrainingError("MetricsFile was told of a step before on_start.")
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._waiting += json.dumps(record).encode() + b"\n"
+        self._flush(self._file)
+
+    def _flush(self, file: BinaryIO) -> None:
+        end = os.fstat(file.fileno()).st_size
+        try:
+            view = memoryview(self._waiting)
+            while view:
+                view = view[file.write(view) :]
+        except OSError as error:
+            os.ftruncate(file.fileno(), end)
+            self._warn(error)
+        else:
+            self._waiting = b""
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.path} cannot be written to ({error.strerror or error}); training goes on, and the records wait "
+                "until there is room.",
+                TrainingWarning,
+                stacklevel=2,
+            )
+
+
+def _happened(record: Mapping[str, Any], progress: Progress) -> bool:
+    """Whether a record is from before the moment that a run goes on from."""
+    finished = record["kind"] != "epoch" or record.get("epoch", 0) <= progress.epoch
+    return bool(record["step"] <= progress.step and finished)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -207,13 +247,3 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def recorders(folder: Path | None, *, tensorboard: bool) -> list[Callback]:
-    """Return what writes the metrics of a run into its folder."""
-    if folder is None:
-        return []
-    return [
-        MetricsFile(folder / "metrics.jsonl"),
-        *([TensorBoard(folder / "tensorboard")] if tensorboard else []),
-    ]

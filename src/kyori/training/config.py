@@ -30,6 +30,7 @@ from pydantic import (
 
 from ..errors import ConfigError, nearest_name
 from ..losses import LOSSES, PairwiseLoss, create
+from .checkpoint import Interval
 from .options import check_options, describe_errors, place_options
 
 __all__ = [
@@ -274,6 +275,14 @@ class TrainingConfig(_Section):
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         default="auto", description="auto: float32 on the CPU, bf16 on GPUs that have it"
     )
+    channels_last: bool = Field(
+        default=False, description="pictures with channels innermost: faster convolutions, other rounding"
+    )
+    compile: bool = Field(default=False, description="run the network through torch.compile")
+    ema: Decay | None = Field(
+        default=None,
+        description="decay of the moving average of the weights that is validated and kept, e.g. 0.999; null: none",
+    )
     device: str = Field(
         default="auto", description="auto: the first GPU, else the CPU; or cpu, cuda, cuda:1, mps"
     )
@@ -287,13 +296,23 @@ class TrainingConfig(_Section):
     keep: Literal["best", "last"] = Field(
         default="best", description="weights that remain: best by the measure, or the last"
     )
-    checkpoint_every_steps: Count | None = Field(
-        default=None, description="steps between checkpoints; null: after each epoch"
+    checkpoint_every: Annotated[str, BeforeValidator(lambda value: str(Interval.parse(value)))] = Field(
+        default="1 epoch",
+        description="500 steps, 10 minutes or 2 epochs between checkpoints; the best epoch and the end are saved too",
+    )
+    checkpoint_keep: Count = Field(
+        default=2, description="newest checkpoints that stay; the best epoch's stays besides"
     )
     workers: NonNegativeInt | None = Field(
         default=None, description="threads that decode items not held in memory; null: one a core, at most 8"
     )
     tensorboard: bool = False
+    profile: bool = Field(
+        default=False, description="measure where the time goes; slower on a GPU, which is waited for"
+    )
+    trace_steps: Count | None = Field(
+        default=None, description="steps that PyTorch's profiler records as trace.json, for chrome://tracing"
+    )
 
 
 class RunConfig(_Section):

@@ -1,29 +1,28 @@
 """Around a training: the device, the arithmetic, memory, randomness of its own, and Ctrl-C."""
 
 import ctypes
+import random
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 
 from ..errors import ConfigError
 
 __all__ = [
     "InterruptFlag",
-    "autocast",
     "choose_device",
-    "choose_precision",
     "keep_memory",
     "own_randomness",
     "seed_everything",
 ]
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
@@ -64,35 +63,20 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """Return the type of autocast, None for plain float32; ``"auto"`` is bf16 on GPUs that have it.
-
-    >>> choose_precision("auto", torch.device("cpu")) is None
-    True
-    """
-    if name == "auto":
-        name = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    if name == "fp16" and device.type == "cpu":
-        raise ConfigError("precision fp16 needs a GPU; got device cpu. Use float32 or bf16.")
-    return DTYPES.get(name)
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Return the context in which the network runs."""
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
 @contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """Give the caller's random state, and the flags of cuDNN, back as they were afterwards."""
+    """Give the caller's random states, and the flags of cuDNN, back as they were afterwards."""
     indices = [device.index] if device.type == "cuda" else []
     flags = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (a network may draw from it)
     with torch.random.fork_rng(devices=indices):
         try:
             if indices:  # the fastest convolutions give other bits each time
                 torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
             yield
         finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
             if indices:
                 torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
 
@@ -100,12 +84,15 @@ def own_randomness(device: torch.device) -> Iterator[None]:
 def seed_everything(device: torch.device, seed: int, number: int) -> int:
     """Seed the generators that ``own_randomness`` guards from (seed, number) and return the mixed seed.
 
-    Called before each batch, it makes dropout and augmentation a function of the batch's number, so that a resumed
-    run needs no generator state. `torch.manual_seed` would do the same at fifty times the cost (it queues a
-    traceback for every accelerator not yet in use).
+    Called before each batch, it makes dropout, augmentation and whatever a network of one's own draws from PyTorch,
+    NumPy or Python a function of the batch's number, so that a resumed run needs no generator state.
+    `torch.manual_seed` would do the same at fifty times the cost (it queues a traceback for every accelerator not
+    yet in use).
     """
     mixed = _mix(seed, number)
     torch.default_generator.manual_seed(mixed)
+    random.seed(mixed)
+    np.random.seed(mixed & 0xFFFFFFFF)  # noqa: NPY002
     if device.type == "cuda":
         torch.cuda.default_generators[device.index].manual_seed(mixed)
     elif device.type == "mps":

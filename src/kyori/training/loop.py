@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,32 +20,34 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Augment, Batch, Loader, Source
-from ..errors import ConfigError, TrainingWarning, nearest_name
+from ..errors import ConfigError, DataError, TrainingWarning, nearest_name
 from ..losses import cached_backward
 from ..models import Embedder
 from ..models.weights import state_tensors
 from ..relations import Pairs
-from .callbacks import Callback, Progress, recorders
-from .checkpoint import Checkpoint, Checkpoints, check_same, load_optimizer, optimizer_tensors
+from .averaging import WeightAverage
+from .callbacks import Callback, Progress
+from .checkpoint import Checkpoint, Checkpoints, Interval, check_same, load_optimizer, optimizer_tensors
 from .config import RunConfig
-from .diagnosis import collapse, interrupted, not_finite
-from .environment import (
-    InterruptFlag,
-    autocast,
-    choose_device,
-    choose_precision,
-    own_randomness,
-    seed_everything,
-)
+from .diagnosis import collapse, interrupted, not_finite, not_saved, unreadable
+from .environment import InterruptFlag, choose_device, own_randomness, seed_everything
 from .optimization import create_optimizer, create_row_optimizer, rate_factor, set_rates
-from .rows import clip_gradients
+from .precision import Network, Updater, choose_precision
+from .prefetch import ahead
+from .profiling import Profile
+from .recording import recorders
 from .setup import create_augment, create_batches, train_classes
 
 __all__ = ["History", "train"]
 
 STATS_EVERY = 10  # steps between looks at loss.stats; each look waits for a GPU
 FINITE_EVERY = 50  # steps between looks at the loss on a GPU; on the CPU each step is looked at
-HARMLESS = {"training.workers", "training.tensorboard", "training.checkpoint_every_steps", "training.device"}
+HARMLESS = {
+    f"training.{name}"
+    for name in (
+        "workers", "tensorboard", "checkpoint_every", "checkpoint_keep", "device", "profile", "trace_steps",
+    )
+}  # fmt: skip
 
 Validate = Callable[[Embedder], Mapping[str, float]]
 
@@ -61,6 +64,7 @@ class History:
         best_epoch: The epoch whose weights were kept, None if the last ones were.
         best_value: Its validation measure.
         stopped_early: Whether patience ran out.
+        profile: Where the time of this process went, with ``training.profile``; see `Profile.to_dict`.
     """
 
     epochs: list[dict[str, Any]]
@@ -69,6 +73,7 @@ class History:
     best_epoch: int | None
     best_value: float | None
     stopped_early: bool
+    profile: Mapping[str, Any] | None = None
 
 
 def train(
@@ -103,6 +108,7 @@ def train(
         TrainingError: The loss became infinite or NaN.
         ConfigError: ``resume`` with another configuration or other data, or a setting that does not fit here.
         DataError: ``source`` has no labels or only one class.
+        ItemError: An item can no longer be read; what was trained so far is saved, and the message says how to go on.
     """
     device = choose_device(config.training.device)
     dtype = choose_precision(config.training.precision, device)
@@ -117,6 +123,7 @@ def train(
         finally:
             for callback in run.callbacks:
                 callback.on_end(run.progress)
+            run.end()
         return run.finish()
 
 
@@ -129,6 +136,7 @@ class _State:
     active_count: int = 0
     epoch_seconds: float = 0.0
     best_epoch: int | None = None
+    best_step: int | None = None
     best_value: float | None = None
     waited: int = 0  # validations since the best
     stopped: bool = False
@@ -153,8 +161,11 @@ class _Run:
     ):
         self.config, self.settings = config, config.training
         self.embedder, self.loss = embedder.to(device), loss.to(device)
-        self.source, self.device, self.dtype = source, device, dtype
-        self.validate, self.interrupt = validate, interrupt
+        self.source, self.device = source, device
+        self.validate, self.interrupt, self.folder = validate, interrupt, folder
+        self.network = Network(
+            embedder, device, dtype, channels_last=self.settings.channels_last, compiled=self.settings.compile
+        )
         _, codes = train_classes(source)
         self.codes = torch.as_tensor(codes, device=device)
         self.batches = create_batches(config, source, codes, heads=getattr(loss, "needs_classes", False))
@@ -165,16 +176,22 @@ class _Run:
         self.optimizer = create_optimizer(config.optimizer, embedder, loss)
         self.rows = create_row_optimizer(config.optimizer, loss)
         self.optimizers = [self.optimizer] if self.rows is None else [self.optimizer, self.rows]
-        self.weights = [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
-        self.scaler = torch.amp.GradScaler(device.type) if dtype is torch.float16 else None
+        self.updater = Updater(
+            self.optimizers, device, half=dtype is torch.float16, clip_norm=self.settings.clip_norm
+        )
+        self.average = None if self.settings.ema is None else WeightAverage(embedder, self.settings.ema)
         steps = math.ceil(len(self.batches) / self.settings.accumulate)
         self.progress = Progress(epochs=self.settings.epochs, steps_per_epoch=steps)
         self.state = _State()
         self.best: dict[str, Tensor] = {}
         self.loss_sum = torch.zeros((), dtype=_sum_type(device), device=device)
-        self.checkpoints = Checkpoints(folder / "checkpoints") if folder else None
-        self.callbacks = [*recorders(folder, tensorboard=self.settings.tensorboard), *callbacks]
-        self.clock = time.monotonic()
+        self.checkpoints = (
+            Checkpoints(folder / "checkpoints", self.settings.checkpoint_keep) if folder else None
+        )
+        self.interval = Interval.parse(self.settings.checkpoint_every)
+        self.callbacks = [*recorders(folder, self.settings), *callbacks]
+        self.profile = Profile(device, enabled=self.settings.profile)
+        self.clock = self.saved_at = time.monotonic()
         self.warned = False
 
     # -- begin and finish ---------------------------------------------------------------------------------------
@@ -183,6 +200,8 @@ class _Run:
         """Go on from the newest checkpoint, or make sure that none of a former run is left."""
         if resume and self.checkpoints is None:
             raise ConfigError("resume needs the folder of the run to go on with; got folder=None.")
+        if self.checkpoints is not None:
+            self.checkpoints.tidy()
         checkpoint = self.checkpoints.load() if resume and self.checkpoints else None
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -193,6 +212,9 @@ class _Run:
         """Put the best weights in place."""
         if self.best:
             self._load_weights(self.best)
+        elif self.average is not None:
+            self.average.keep()
+        self.network.restore()
         self.embedder.eval()
         self.loss.eval()
         return History(
@@ -202,7 +224,13 @@ class _Run:
             best_epoch=self.state.best_epoch if self.best else None,
             best_value=self.state.best_value,
             stopped_early=self.state.stopped,
+            profile=self.profile.to_dict() if self.profile.enabled else None,
         )
+
+    def end(self) -> None:
+        """Write where the time went, however the training ended."""
+        if self.profile.enabled and self.folder is not None:
+            self.profile.save(self.folder / "profile.json")
 
     # -- an epoch and a step ------------------------------------------------------------------------------------
 
@@ -215,24 +243,36 @@ class _Run:
             self._step(window)
             for callback in self.callbacks:
                 callback.on_step(self.progress)
-            every = self.settings.checkpoint_every_steps
             if self.interrupt.raised:
-                raise interrupted(self.progress, self._save())
-            if every and self.progress.step % every == 0:
+                raise interrupted(self.progress, *self._save())
+            if self._is_due():
                 self._save()
         self._check_finite()
         self._end_epoch()
-        path = self._save()
+        over = self.progress.epoch == self.settings.epochs or self.state.stopped
+        is_best = self.state.best_epoch == self.progress.epoch
         if self.interrupt.raised:
-            raise interrupted(self.progress, path)
+            raise interrupted(self.progress, *self._save())
+        if self._is_due() or is_best or over:
+            self._save()
 
     def _windows(self) -> Iterator[list[tuple[Batch, Tensor, Tensor]]]:
         """Yield the batches of each step of this epoch, from the present step on."""
         size = self.settings.accumulate
         start = self.progress.epoch_step * size
-        batches = self.loader.batches(self.batches.epoch(self.progress.epoch, start=start))
-        while window := list(islice(batches, size)):
+        loaded = self.loader.batches(self.batches.epoch(self.progress.epoch, start=start))
+        batches = ahead(loaded, self.device)
+        while window := self._fetch(batches, size):
             yield window
+
+    def _fetch(
+        self, batches: Iterator[tuple[Batch, Tensor, Tensor]], size: int
+    ) -> list[tuple[Batch, Tensor, Tensor]]:
+        try:
+            with self.profile("data"):
+                return list(islice(batches, size))
+        except DataError as error:  # between two steps: all that was learnt can be saved
+            raise unreadable(error, self.progress, *self._save()) from error
 
     def _step(self, window: list[tuple[Batch, Tensor, Tensor]]) -> None:
         progress = self.progress
@@ -242,14 +282,19 @@ class _Run:
         for optimizer in self.optimizers:
             set_rates(optimizer, factor)
         total = torch.zeros((), device=self.device)
+        items = sum(len(batch.indices) for batch, _, _ in window)
         for position, (batch, raw, _) in enumerate(window):
             number = progress.step * self.settings.accumulate + position
-            total += self._differentiate(batch, raw, number, 1.0 / len(window))
-            progress.items += len(batch.indices)
-        self._move()
+            total += self._differentiate(batch, raw, number, len(batch.indices) / items)
+        progress.items += items
+        with self.profile("step"):
+            self.updater.step()
+            if self.average is not None:
+                self.average.update(progress.step + 1)
         progress.loss, progress.lr = total, self.optimizer.param_groups[0]["lr"]
         progress.step += 1
         progress.epoch_step += 1
+        self.profile.steps += 1
         self.loss_sum += total
         self.state.loss_count += 1
         self._look()
@@ -261,9 +306,10 @@ class _Run:
             That share of the loss, ().
         """
         mixed = seed_everything(self.device, self.config.seed, number)
-        x = self.embedder.preprocess(raw, self.device)
-        if self.augment is not None:
-            x = self.augment(x, self.generator.manual_seed(mixed))
+        with self.profile("preprocess"):
+            x = self.embedder.preprocess(raw, self.device)
+            if self.augment is not None:
+                x = self.augment(x, self.generator.manual_seed(mixed))
         known: Tensor | Pairs
         if batch.pairs is not None:
             first, second, same = (torch.as_tensor(part, device=self.device) for part in batch.pairs)
@@ -280,44 +326,28 @@ class _Run:
     def _backward(
         self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Tensor]
     ) -> Tensor:
-        value = self.loss(self._features(chunks[0]), known, **more)
-        self._scaled(value * share).backward()
+        value = self._value(self._features(chunks[0]), known, **more)
+        with self.profile("backward"):
+            self.updater.scaled(value * share).backward()
         return value.detach()
 
     def _cached_backward(
         self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Tensor]
     ) -> Tensor:
         def scale(value: Tensor) -> Tensor:
-            return self._scaled(value * share)
+            return self.updater.scaled(value * share)
 
-        return cached_backward(self.loss, self._features, chunks, known, scale=scale, **more)
+        with self.profile("backward"):
+            return cached_backward(self._value, self._features, chunks, known, scale=scale, **more)
 
     def _features(self, x: Tensor) -> Tensor:
-        with autocast(self.device, self.dtype):
-            features = self.embedder.features(x)
-        return features.float()
+        with self.profile("forward"):
+            return self.network(x)
 
-    def _scaled(self, value: Tensor) -> Tensor:
-        return value if self.scaler is None else self.scaler.scale(value)
-
-    def _move(self) -> None:
-        """Move the weights along the gradient of the window."""
-        if self.settings.clip_norm is not None:
-            if self.scaler is not None:
-                for optimizer in self.optimizers:
-                    self.scaler.unscale_(optimizer)
-            clip_gradients(self.weights, self.settings.clip_norm)
-        for optimizer in self.optimizers:
-            if self.scaler is None:
-                optimizer.step()
-            else:
-                self.scaler.step(optimizer)
-        if self.scaler is not None:
-            self.scaler.update()
-        # On the CPU, giving the memory of gradients back and getting it again costs more than zeroing it.
-        self.optimizer.zero_grad(set_to_none=self.device.type != "cpu")
-        if self.rows is not None:
-            self.rows.zero_grad(set_to_none=True)  # each step has other rows
+    def _value(self, features: Tensor, known: Tensor | Pairs, **more: Tensor) -> Tensor:
+        with self.profile("loss"):
+            value: Tensor = self.loss(features, known, **more)
+        return value
 
     def _look(self) -> None:
         """Now and then, look at what waits on the device: statistics, and whether the loss is still a number."""
@@ -342,7 +372,10 @@ class _Run:
         state, progress = self.state, self.progress
         state.epoch_seconds += time.monotonic() - self.clock
         self.clock = time.monotonic()
-        measures = self._validation()
+        with self.profile("validation"), self._averaged():
+            measures = self._validation()
+            if measures is not None:
+                self._choose(measures[self.settings.measure])
         state.epoch_seconds += time.monotonic() - self.clock
         record: dict[str, Any] = {
             "kind": "epoch",
@@ -354,7 +387,6 @@ class _Run:
         }
         if measures is not None:
             record["validation"] = {name: value for name, value in measures.items() if math.isfinite(value)}
-            self._choose(measures[self.settings.measure])
         state.records.append(record)
         for callback in self.callbacks:
             callback.on_epoch(record, progress)
@@ -364,6 +396,10 @@ class _Run:
         state.active_sum = state.epoch_seconds = 0.0
         self.loss_sum.zero_()
         self.clock = time.monotonic()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """The context in which the network has the weights that are measured and kept."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     def _validation(self) -> dict[str, float] | None:
         epoch = self.progress.epoch + 1
@@ -395,6 +431,7 @@ class _Run:
             return
         if state.best_value is None or value > state.best_value:
             state.best_value, state.best_epoch, state.waited = value, self.progress.epoch + 1, 0
+            state.best_step = self.progress.step
             if self.settings.keep == "best":
                 self.best = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
         else:
@@ -413,16 +450,42 @@ class _Run:
             part = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
             module.load_state_dict(part)
 
-    def _save(self) -> Path | None:
-        """Write a checkpoint of this moment, if there is a folder for it."""
+    def _is_due(self) -> bool:
+        """Whether it is time for a checkpoint, after a step or at the end of an epoch."""
+        amount, unit = self.interval
+        if unit == "minutes":
+            return time.monotonic() - self.saved_at >= 60 * amount
+        if unit == "steps":
+            return self.progress.step % amount == 0
+        return self.progress.epoch_step == 0 and self.progress.epoch % amount == 0
+
+    def _save(self) -> tuple[Path | None, OSError | None]:
+        """Write a checkpoint of this moment, if there is a folder for it.
+
+        A full disk does not end a training: the checkpoints before it stay, and the next one is tried when it is due.
+
+        Returns:
+            The newest checkpoint, and why it is not of this moment if it could not be written.
+        """
         if self.checkpoints is None:
-            return None
+            return None, None
         self._check_finite()
-        now = time.monotonic()
+        now = self.saved_at = time.monotonic()
         self.state.epoch_seconds, self.clock = self.state.epoch_seconds + now - self.clock, now
+        try:
+            with self.profile("checkpoint"):
+                return self._write(self.checkpoints), None
+        except OSError as error:
+            newest = next(iter(self.checkpoints.paths()), None)
+            warnings.warn(not_saved(error, self.progress, newest), TrainingWarning, stacklevel=2)
+            return newest, error
+
+    def _write(self, checkpoints: Checkpoints) -> Path:
         tensors = self._weights() | optimizer_tensors(self.optimizer, "optimizer.")
         if self.rows is not None:
             tensors |= optimizer_tensors(self.rows, "rows.")
+        if self.average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.average.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors["loss_sum"] = self.loss_sum
         facts = {
@@ -430,9 +493,9 @@ class _Run:
             "source": self.source.fingerprint(),
             "position": [self.progress.epoch, self.progress.epoch_step, self.progress.step],
             "state": asdict(self.state),
-            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "scaler": self.updater.scaler.state_dict() if self.updater.scaler else None,
         }
-        return self.checkpoints.save(self.progress.step, tensors, facts)
+        return checkpoints.save(self.progress.step, tensors, facts, best=self.state.best_step)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         facts, path = checkpoint.facts, checkpoint.path
@@ -452,17 +515,19 @@ class _Run:
         load_optimizer(self.optimizer, checkpoint.part("optimizer."))
         if self.rows is not None:
             load_optimizer(self.rows, checkpoint.part("rows."))
+        if self.average is not None:
+            self.average.load(checkpoint.part("average."))
         self.best = {name: t.to(self.device) for name, t in checkpoint.part("best.").items()}
         self.loss_sum.copy_(checkpoint.tensors["loss_sum"])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(facts["scaler"])
+        if self.updater.scaler is not None:
+            self.updater.scaler.load_state_dict(facts["scaler"])
         self.progress.epoch, self.progress.epoch_step, self.progress.step = facts["position"]
         self.state = _State(**facts["state"])
 
     def _check_finite(self) -> None:
         value = float(self.loss_sum)
         if not math.isfinite(value):
-            raise not_finite(value, self.progress, self.config, half=self.scaler is not None)
+            raise not_finite(value, self.progress, self.config, half=self.updater.scaler is not None)
 
 
 def _sum_type(device: torch.device) -> torch.dtype:
