@@ -194,8 +194,8 @@ def test_distance_weighted_negatives_are_drawn_as_by_the_peer():
     x = torch.nn.functional.normalize(x)
     D = torch.cdist(x, x)
     positive = (labels[:, None] == labels) & ~torch.eye(12, dtype=torch.bool)
-    ours.begin(12, x.device)
-    picks = mining.distance_weighted(D, positive, labels[:, None] != labels, ours.draw.chance, "euclidean", 8)
+    chance = ours.begin(12, x.device)
+    picks = mining.distance_weighted(D, positive, labels[:, None] != labels, chance, "euclidean", 8)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         drawn = [miner(x, labels) for _ in range(2000)]

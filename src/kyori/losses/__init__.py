@@ -48,6 +48,7 @@ from .pair import (
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .proxy import ProxyAnchorLoss, ProxyNCALoss, ProxyNCAPlusPlusLoss
 from .ranking import FastAPLoss, PNPLoss, RankedListLoss, RecallAtKLoss, SmoothAPLoss
+from .ranks import AcrossRanks, across_ranks
 from .regularized import CenterLoss, UniformFaceLoss
 from .regularizers import (
     CenterInvariantRegularizer,
@@ -74,6 +75,7 @@ from .views import BarlowTwinsLoss, VICRegLoss, ViewLoss
 
 __all__ = [
     "LOSSES",
+    "AcrossRanks",
     "AdaCosLoss",
     "AdaFaceLoss",
     "AnglELoss",
@@ -154,6 +156,7 @@ __all__ = [
     "VICRegLoss",
     "ViewLoss",
     "ZeroMeanRegularizer",
+    "across_ranks",
     "cached_backward",
     "create",
     "describe",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .. import distributed
 from ..distances import normalize
 
 __all__ = ["Change", "Classes", "Largest", "Look", "finite", "lengths", "on_sphere"]
@@ -81,13 +82,33 @@ class Classes(NamedTuple):
         if squares:
             fold, log = sum_of_squares, False
         plan = _Plan(chunk, keep, self.unit, merge, above, bend, fold, log)
-        own, others, best, total = _LookAtAll.apply(features, self.weight, self.bias, self.labels, plan)
-        return Look(own, others, best, total)
+        exchange = distributed.current()
+        if exchange is None or len(self.weight) < exchange.world:
+            return Look(*_LookAtAll.apply(features, self.weight, self.bias, self.labels, plan))
+        first, last = ((exchange.rank + i) * len(self.weight) // exchange.world for i in (0, 1))
+        bias = None if self.bias is None else self.bias[first:last]
+        own = _LookAtAll.apply(features, self.weight[first:last], bias, self.labels - first, plan)
+        return _merged(exchange.join([Look(*own)], [1] * exchange.world))
 
     def vectors(self, rows: Tensor) -> Tensor:
         """The vectors (b, d) or (b, k, d) of some rows, of length 1 if they count as such."""
         picked = self.weight[rows]
         return unit_rows(picked) if self.unit else picked
+
+
+def _merged(parts: list[Look]) -> Look:
+    """One look from those at the classes of each rank."""
+    others = torch.stack([part.others for part in parts])
+    top = _safe(others.detach().amax(0))
+    exps = (others - top).exp().sum(0)
+    empty = exps == 0
+    total = None if parts[0].total is None else torch.stack([part.total for part in parts]).sum(0)  # type: ignore[misc]
+    return Look(
+        torch.stack([part.own for part in parts]).sum(0),
+        (top + exps.masked_fill(empty, 1.0).log()).masked_fill(empty, -torch.inf),
+        torch.stack([part.best for part in parts]).amax(0),
+        total,
+    )
 
 
 def unit_rows(weight: Tensor) -> Tensor:

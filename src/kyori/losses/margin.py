@@ -103,9 +103,8 @@ class MarginLoss(PairwiseLoss):
         self.beta = nn.Parameter(start, requires_grad=learnable)
         self.draw = mine.Draw(triplets, seed) if mining == "distance_weighted" else None
 
-    def begin(self, n: int, device: torch.device) -> None:
-        if self.draw is not None:
-            self.draw.begin(n, device)
+    def begin(self, n: int, device: torch.device) -> Tensor | None:
+        return None if self.draw is None else self.draw.begin(n, device)
 
     def look_at_list(self, x: Tensor, listed: Pairs | Triplets) -> list[Seen] | None:
         """Explicit triplets and pairs as masks."""
@@ -113,14 +112,9 @@ class MarginLoss(PairwiseLoss):
     def block(self, block: Block) -> Terms:
         beta = self._boundary(block)
         D = block.D
-        if self.draw is not None:
+        if block.chance is not None:
             picks = mine.distance_weighted(
-                D,
-                block.positive,
-                block.negative,
-                self.draw.chance[block.anchors],
-                self.distance,
-                block.x.shape[1],
+                D, block.positive, block.negative, block.chance, self.distance, block.x.shape[1]
             )
             pull = (D.gather(1, picks.positives) - beta + self.margin).clamp(min=0) * picks.valid
             push = (beta - D.gather(1, picks.negatives) + self.margin).clamp(min=0) * picks.valid

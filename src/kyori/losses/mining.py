@@ -255,22 +255,21 @@ def distance_weighted(
 
 
 class Draw(nn.Module):
-    """Seeded random numbers, new ones each training step: `chance` (n, triplets, 2) in [0, 1)."""
+    """Seeded random numbers, new ones each training step: (n, triplets, 2) in [0, 1)."""
 
     def __init__(self, triplets: int, seed: int):
         super().__init__()
         self.triplets = triplets
         self.seed = seed
         self.step: Tensor
-        self.chance: Tensor
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
-    def begin(self, n: int, device: torch.device) -> None:
+    def begin(self, n: int, device: torch.device) -> Tensor:
         """Draw for a batch of n anchors."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + int(self.step))
-        self.chance = torch.rand(n, self.triplets, 2, generator=generator).to(device)
         if self.training:
             self.step += 1
+        return torch.rand(n, self.triplets, 2, generator=generator).to(device)
 
 
 def soft_sums(

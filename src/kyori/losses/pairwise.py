@@ -14,12 +14,14 @@ statistics of the step.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .. import distributed
 from ..distances import Distance, check_distance, normalize, pairwise_distance, row_distance
 from ..errors import ArgumentError
 from ..relations import Pairs, Relations, ScoredPairs, Supervision, Triplets, relate
@@ -56,6 +58,7 @@ class Block:
         y: (m, d) embeddings of the references.
         labels: (b,) class numbers of the anchors, None where items have no single class.
         relevance: (b, m) graded relevance, None where a positive is a positive.
+        chance: (b, …) random numbers of the anchors, as `PairwiseLoss.begin` drew them for this step.
     """
 
     D: Tensor
@@ -66,6 +69,7 @@ class Block:
     y: Tensor
     labels: Tensor | None = None
     relevance: Tensor | None = None
+    chance: Tensor | None = None
     _counts: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -94,6 +98,7 @@ class Rows:
         relations: Who is positive and negative to whom.
         distance: A name from `kyori.distances`.
         block_rows: Anchors in a block.
+        chance: (n, …) random numbers of this step, None where the loss draws none.
     """
 
     x: Tensor
@@ -101,27 +106,45 @@ class Rows:
     relations: Relations
     distance: Distance
     block_rows: int
+    chance: Tensor | None = None
 
     @property
     def single(self) -> bool:
         """Whether all anchors are in one block."""
-        return self.block_rows >= len(self.x)
+        return self.block_rows >= len(self.x) and self._exchange is None
 
     def each(self, look: Callable[[Block], T]) -> list[T]:
-        """`look` at every block. Where there are several, their distances are recomputed in the backward pass."""
-        n = len(self.x)
-        if self.single:
-            return [look(self._block(self.x, self.y, slice(0, n)))]
+        """`look` at every block. Where there are several, their distances are recomputed in the backward pass.
+
+        Across ranks each looks at its share of the anchors, and all get what all have seen.
+        """
+        exchange, n = self._exchange, len(self.x)
+        if exchange is None:
+            return self._each(look, 0, n)
+        edges = [rank * n // exchange.world for rank in range(exchange.world + 1)]
+        blocks = [-(-(end - start) // self.block_rows) for start, end in pairwise(edges)]
+        own = self._each(look, edges[exchange.rank], edges[exchange.rank + 1])
+        return exchange.join(own, blocks)
+
+    @property
+    def _exchange(self) -> distributed.Exchange | None:
+        """How the anchors are divided; not at all where there are fewer of them than ranks."""
+        exchange = distributed.current()
+        return None if exchange is None or len(self.x) < exchange.world else exchange
+
+    def _each(self, look: Callable[[Block], T], start: int, end: int) -> list[T]:
+        if self.block_rows >= end - start:
+            return [look(self._block(self.x, self.y, slice(start, end)))]
 
         def recomputed(x: Tensor, y: Tensor, rows: slice) -> T:
             return look(self._block(x, y, rows))
 
         return [
             checkpoint(
-                recomputed, self.x, self.y, slice(start, start + self.block_rows),
+                recomputed, self.x, self.y, slice(first, min(end, first + self.block_rows)),
                 use_reentrant=False, preserve_rng_state=False,
             )
-            for start in range(0, n, self.block_rows)
+            for first in range(start, end, self.block_rows)
         ]  # fmt: skip
 
     def _block(self, x: Tensor, y: Tensor, rows: slice) -> Block:
@@ -130,7 +153,8 @@ class Rows:
         labels = None if self.relations.labels is None else self.relations.labels[rows]
         anchors = torch.arange(len(x), device=x.device)[rows]
         D = pairwise_distance(part, y, self.distance)
-        return Block(D, positive, negative, anchors, part, y, labels, self.relations.relevance(rows))
+        chance = None if self.chance is None else self.chance[rows]
+        return Block(D, positive, negative, anchors, part, y, labels, self.relations.relevance(rows), chance)
 
 
 class PairwiseLoss(Loss):
@@ -184,8 +208,9 @@ class PairwiseLoss(Loss):
         """The loss from sums over all anchors, value (t,) and weight (t,)."""
         return ratio(value, weight).sum()
 
-    def begin(self, n: int, device: torch.device) -> None:
-        """Called once a step before its blocks, which may be computed twice: draw random numbers here."""
+    def begin(self, n: int, device: torch.device) -> Tensor | None:
+        """Draw the random numbers (n, …) of a step, if the loss needs any: its blocks, which may be computed twice
+        and by another rank, get theirs as `Block.chance`."""
 
     def forward(
         self,
@@ -283,8 +308,8 @@ class PairwiseLoss(Loss):
         n = len(x)
         if not n or not len(y):
             return []
-        self.begin(n, x.device)
-        return self.look(Rows(x, y, relations, self.distance, self.block_rows or n))
+        chance = self.begin(n, x.device)
+        return self.look(Rows(x, y, relations, self.distance, self.block_rows or n, chance))
 
     def _reduce(self, blocks: list["Seen"], x: Tensor, reduction: Reduction) -> Tensor:
         if reduction != "mean" and type(self).combine is not PairwiseLoss.combine:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
+from .. import distributed
 from ..distances import normalize
 from ..errors import ArgumentError, nearest_name
 from ..relations import integers
@@ -235,11 +236,13 @@ class ClassLoss(Loss):
             return Classes(self.weight, self.bias, labels, labels, self.unit_vectors, self.chunk_classes)
         rows = draw_classes(labels, len(self.weight), self.sample, self.seed, int(self.draws))
         self.draws += 1
-        bias = None if self.bias is None else pick_rows(self.bias, rows)
+        picked = [pick_rows(p, rows) for p in self.row_parameters]
+        exchange = distributed.current()
+        if exchange is not None and torch.is_grad_enabled():
+            picked = exchange.same(picked)
+        weight, bias = picked[0], picked[1] if len(picked) > 1 else None
         places = torch.searchsorted(rows, labels)
-        return Classes(
-            pick_rows(self.weight, rows), bias, places, labels, self.unit_vectors, self.chunk_classes
-        )
+        return Classes(weight, bias, places, labels, self.unit_vectors, self.chunk_classes)
 
     def _reduce(self, values: Tensor, reduction: Reduction) -> Tensor:
         dropped = int(self.trim * len(values))

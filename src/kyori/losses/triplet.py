@@ -138,9 +138,8 @@ class TripletLoss(PairwiseLoss):
         self.strategies = _strategies(mining, positives, negatives)
         self.draw = mine.Draw(triplets, seed) if mining in _DRAWN else None
 
-    def begin(self, n: int, device: torch.device) -> None:
-        if self.draw is not None:
-            self.draw.begin(n, device)
+    def begin(self, n: int, device: torch.device) -> Tensor | None:
+        return None if self.draw is None else self.draw.begin(n, device)
 
     def look_at_list(self, x: Tensor, listed: Pairs | Triplets) -> list[Seen] | None:
         """Explicit triplets one by one, whatever the mining; pairs as masks."""
@@ -185,8 +184,8 @@ class TripletLoss(PairwiseLoss):
             return mine.facenet(D, positive, negative)
         if self.strategies is not None:
             return mine.batch_picks(D, positive, negative, *self.strategies)
-        assert self.draw is not None
-        chance = self.draw.chance[block.anchors]
+        chance = block.chance
+        assert chance is not None
         if self.mining == "random":
             return mine.random_picks(positive, negative, chance)
         return mine.distance_weighted(D, positive, negative, chance, self.distance, block.x.shape[1])
