@@ -10,6 +10,7 @@ from .fitting import (
     resolve_config,
     split_source,
     table_of,
+    trained_items,
     unit_of,
 )
 from .folder import Run, finished_run, open_run, open_table, short_name
@@ -29,5 +30,6 @@ __all__ = [
     "short_name",
     "split_source",
     "table_of",
+    "trained_items",
     "unit_of",
 ]

@@ -33,6 +33,7 @@ __all__ = [
     "resolve_config",
     "split_source",
     "table_of",
+    "trained_items",
     "unit_of",
 ]
 
@@ -326,6 +327,25 @@ def open_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[Run, S
     if len(source) == 0:
         raise DataError(f"{source.name}: the part '{part}' is empty; choose another with --part.")
     return run, source, part
+
+
+def trained_items(folder: str | Path, source: Source) -> np.ndarray | None:
+    """Say which items of a source a run was trained on.
+
+    Args:
+        folder: The run folder.
+        source: All of the data, not a part of them.
+
+    Returns:
+        ``(n,)`` bools; None where these are not the data of the run, as far as their ids and labels tell.
+    """
+    folder = Path(folder)
+    config = open_run(folder).config
+    try:
+        split = corrected_split(source, config, _corrections_of(folder, source))
+    except KyoriError:  # other data may not even be splittable in the run's way
+        return None
+    return np.isin(source.ids, split.train.ids) if is_own_split(folder, split) else None
 
 
 def _corrections_of(folder: Path, source: Source) -> Corrections | None:
