@@ -74,11 +74,11 @@ def test_front_door_errors(tmp_path):
         DataError, match=r"digit: no such file or folder.* no built-in data; did you mean 'digits'\?"
     ):
         open_source("digit")
-    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.doc").write_text("x")
     with pytest.raises(
-        DataError, match=r"expected a folder or a file that ends in .*got a file that ends in \.txt"
+        DataError, match=r"expected a folder or a file that ends in .*got a file that ends in \.doc"
     ):
-        open_source(tmp_path / "a.txt")
+        open_source(tmp_path / "a.doc")
     with pytest.raises(ArgumentError, match=r"data must be a path.*got int"):
         open_source(3)
     with pytest.raises(ArgumentError, match="channels must be 'auto', 1"):

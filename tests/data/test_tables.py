@@ -140,7 +140,7 @@ def test_damaged_files(photos):
 
 
 def test_columns_belong_to_manifests(photos):
-    with pytest.raises(ArgumentError, match="columns= belongs to CSV and Parquet manifests"):
+    with pytest.raises(ArgumentError, match="columns= belongs to manifests"):
         open_source(photos, columns=["colour"])
-    with pytest.raises(ArgumentError, match="columns= belongs to CSV and Parquet manifests"):
+    with pytest.raises(ArgumentError, match="columns= belongs to manifests"):
         open_source((np.zeros((2, 3)), [0, 1]), columns=["colour"])

@@ -11,7 +11,7 @@ for batch, raw, labels in loader.batches(batches.epoch(0)):
 ```
 """
 
-from .batches import Batch, PairBatches, PKBatches, ShuffleBatches, balanced_pairs
+from .batches import AlignedBatches, Batch, PairBatches, PKBatches, ShuffleBatches, balanced_pairs
 from .corrections import Correction, Corrections
 from .loading import Loader
 from .opening import open_source
@@ -20,6 +20,7 @@ from .splits import Split, make_split
 from .transforms import Augment, Preprocess
 
 __all__ = [
+    "AlignedBatches",
     "Augment",
     "Batch",
     "Correction",

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ArgumentError, DataError
 
-__all__ = ["Batch", "PKBatches", "PairBatches", "ShuffleBatches", "balanced_pairs"]
+__all__ = ["AlignedBatches", "Batch", "PKBatches", "PairBatches", "ShuffleBatches", "balanced_pairs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +21,13 @@ class Batch:
         indices: (b,) positions of the items in the source; an item may stand there twice.
         pairs: None, or (first, second, same), each (p,): positions *in the batch* of the two items of a pair,
             and whether they are of one class.
+        anchors: None, or how many of the items, the first ones, are anchors; the others are their references, the
+            positive of anchor i in place i.
     """
 
     indices: np.ndarray
     pairs: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    anchors: int | None = None
 
 
 class ShuffleBatches:
@@ -108,6 +111,67 @@ class PairBatches:
             p = len(chosen)
             places = (np.arange(p), np.arange(p, 2 * p), same[chosen])
             yield Batch(np.concatenate([first[chosen], second[chosen]]), places)
+
+
+class AlignedBatches:
+    """Rows of anchor, positive and negatives, each row once an epoch, in random order.
+
+    A batch of b rows has its anchors first, then its positives, then its negatives, column by column, each in the
+    order of the rows. A negative that is missing is left out.
+
+    Args:
+        rows: (n,) the row that an item stands in.
+        roles: (n,) ``"anchor"``, ``"positive"`` or ``"negative"``; each row has one anchor and one positive.
+        size: Rows in a (global) batch.
+        seed, rank, world: As in `ShuffleBatches`.
+
+    Raises:
+        DataError: A row has not exactly one anchor and one positive.
+
+    Example:
+        >>> rows, roles = [0, 1, 0, 1, 1], ["anchor", "anchor", "positive", "positive", "negative"]
+        >>> batch = next(AlignedBatches(rows, roles, size=2, seed=1).epoch(0))
+        >>> batch.indices, batch.anchors
+        (array([0, 1, 2, 3, 4]), 2)
+    """
+
+    def __init__(
+        self, rows: np.ndarray, roles: np.ndarray, size: int, *, seed: int = 0, rank: int = 0, world: int = 1
+    ):
+        _check_ranks(seed, rank, world)
+        if size < world:
+            raise ArgumentError(f"size must be at least 1 row for each of {world} ranks; got {size}.")
+        self.seed, self.rank, self.world = seed, rank, world
+        self.excluded = 0
+        rows, roles = np.asarray(rows), np.asarray(roles)
+        names, codes = np.unique(rows, return_inverse=True)
+        n = len(names)
+        for role in ("anchor", "positive"):
+            counts = np.bincount(codes[roles == role], minlength=n)
+            if (counts != 1).any():
+                wrong = int(np.flatnonzero(counts != 1)[0])
+                raise DataError(
+                    f"each row needs one {role}; row {names[wrong].item()!r} has {counts[wrong]} "
+                    f"({(counts != 1).sum()} such rows of {n})."
+                )
+        turn = np.zeros(len(rows), dtype=np.int64)  # 0 anchor, 1 positive, 2… the row's negatives
+        turn[roles == "positive"] = 1
+        negative = np.flatnonzero(roles == "negative")
+        turn[negative] = 2 + _occurrences(codes[negative])
+        self._table = np.full((int(turn.max(initial=1)) + 1, n), -1)
+        self._table[turn, codes] = np.arange(len(rows))
+        self._edges = _edges(n, size, world, drop_last=False)
+
+    def __len__(self) -> int:
+        return len(self._edges) - 1
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, without the first `start`."""
+        order = _rng(self.seed, epoch).permutation(self._table.shape[1])
+        for step in range(start, len(self)):
+            chosen = _slice(order[self._edges[step] : self._edges[step + 1]], self.rank, self.world)
+            items = self._table[:, chosen].ravel()
+            yield Batch(items[items >= 0], anchors=len(chosen))
 
 
 class PKBatches:

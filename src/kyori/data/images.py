@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin
@@ -37,8 +37,8 @@ class Header:
     grey: bool
 
 
-def probe(path: str, box: Box | None = None) -> Header:
-    """Read the header of a picture; `box` is the part of it that counts.
+def probe(path: str | BinaryIO, box: Box | None = None) -> Header:
+    """Read the header of a picture, by path or from a file object; `box` is the part of it that counts.
 
     Raises:
         ItemError: The file is no picture that Kyori reads.
@@ -53,11 +53,11 @@ def probe(path: str, box: Box | None = None) -> Header:
         return Header(max(height, 1), max(width, 1), image.mode in GREY)
 
 
-def decode(path: str, size: tuple[int, int], channels: int, box: Box | None = None) -> np.ndarray:
+def decode(path: str | BinaryIO, size: tuple[int, int], channels: int, box: Box | None = None) -> np.ndarray:
     """Decode a picture to uint8 (h, w, channels) of the given (h, w).
 
     Args:
-        path: The file.
+        path: The file, by path or open: bytes that came over a network never need a name.
         size: Height and width in pixels.
         channels: 1 or 3.
         box: x_1, y_1, x_2, y_2 in pixels of the upright picture: only this part is used.
@@ -100,12 +100,13 @@ def convert(pictures: np.ndarray, size: tuple[int, int] | None, channels: Any) -
 
 
 @contextmanager
-def _open(path: str) -> Iterator[Image.Image]:
+def _open(source: str | BinaryIO) -> Iterator[Image.Image]:
     """Open a picture; whatever Pillow raises on a damaged one becomes an `ItemError` with the path."""
+    path = source if isinstance(source, str) else "picture"
     try:
-        if os.path.getsize(path) == 0:
+        if isinstance(source, str) and os.path.getsize(source) == 0:
             raise ItemError(path, "the file is empty (0 bytes)")
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(source, formats=FORMATS) as image:
             _check_pixels(path, image)
             yield image
     except ItemError:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -31,6 +31,8 @@ class Loader:
         source: The items.
         device: Where batches go.
         workers: Threads that load ahead; 0 loads in the calling thread; default: one for each core, at most 8.
+        prepare: Makes a tensor of raw items in the loading thread, as ``Preprocess.prepare`` does; a source of texts
+            needs one.
 
     Example:
         >>> from kyori.data import ShuffleBatches, open_source
@@ -41,7 +43,13 @@ class Loader:
         (torch.Size([128, 8, 8, 1]), torch.uint8, torch.Size([128]))
     """
 
-    def __init__(self, source: Source, device: torch.device | str = "cpu", workers: int | None = None):
+    def __init__(
+        self,
+        source: Source,
+        device: torch.device | str = "cpu",
+        workers: int | None = None,
+        prepare: Callable[[np.ndarray], Tensor] = torch.from_numpy,
+    ):
         if workers is not None and workers < 0:
             raise ArgumentError(f"workers must be at least 0 threads; got {workers}.")
         self.source = source
@@ -49,8 +57,9 @@ class Loader:
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
         labels = np.full(len(source), -1) if source.labels is None else source.labels
         self._labels = torch.from_numpy(labels).to(self.device)
+        self._prepare = prepare
         self._resident: Tensor | None = None
-        if source.in_memory and _nbytes(source) <= RESIDENT_LIMIT:
+        if source.kind != "text" and source.in_memory and _nbytes(source) <= RESIDENT_LIMIT:
             self._resident = torch.from_numpy(source.load(np.arange(len(source)))).to(self.device)
 
     def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor, Tensor]]:
@@ -60,8 +69,8 @@ class Loader:
             batches: What ``PKBatches(…).epoch(e)`` and its fellows yield.
 
         Yields:
-            The batch, its raw items (b, h, w, c) uint8 or (b, f) float32, and its labels (b,) int64 (-1 where the
-            source has none), both on the device.
+            The batch, its raw items (b, h, w, c) uint8, (b, f) float32 or tokens (b, t) int64, and its labels (b,)
+            int64 (-1 where the source has none), both on the device.
 
         Raises:
             ItemError: A file can no longer be read; its path is in the message.
@@ -93,7 +102,7 @@ class Loader:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _raw(self, batch: Batch) -> Tensor:
-        raw = torch.from_numpy(self.source.load(batch.indices))
+        raw = self._prepare(self.source.load(batch.indices))
         return raw.pin_memory() if self.device.type == "cuda" else raw
 
     def _place(self, batch: Batch, raw: Tensor) -> tuple[Batch, Tensor, Tensor]:

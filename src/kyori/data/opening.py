@@ -10,7 +10,7 @@ from .sources import Opening, Source
 
 __all__ = ["open_source"]
 
-TABLES = (".csv", ".parquet")
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 BUILTIN = ("digits",)
 
 
@@ -34,9 +34,12 @@ def open_source(
             ``"digits"``, the 1,797 handwritten digits of scikit-learn, 8×8 pixels (``"./digits"`` is a folder);
             a folder of class folders with jpg, png, webp or bmp files, or of ``train/``, ``validation/``, ``test/``
             folders of them;
-            a CSV or Parquet manifest with the columns ``path`` and ``label``;
+            a CSV, TSV, JSON-lines or Parquet manifest with the columns ``path`` and ``label`` (pictures), ``text`` and
+            ``label`` (texts), or ``anchor``, ``positive`` and any ``negative…`` (pairs of texts);
+            a ``.txt`` file, one text a line, without labels;
             a folder of MNIST idx files, gzipped or not;
             an ``.npz`` file with ``X`` and ``y``;
+            a list of strings, with ``labels=`` or without;
             a pair ``(X, y)``, or an array or tensor with ``labels=``: vectors (n, f), pictures (n, h, w),
             (n, h, w, c) or (n, c, h, w) with c 1 or 3, as uint8 or as floats in [0, 1];
             a torchvision-style ``Dataset`` (its transform must not be random).
@@ -77,7 +80,7 @@ def open_source(
         return _open_path(data, opening, columns)
     if columns:
         raise ArgumentError(
-            f"columns= belongs to CSV and Parquet manifests; got data of type {type(data).__name__}."
+            f"columns= belongs to manifests ({', '.join(TABLES)}); got data of type {type(data).__name__}."
         )
     if isinstance(data, Source):
         if labels is not None or opening != Opening():
@@ -85,8 +88,13 @@ def open_source(
                 "data is already a Source; give size=, labels= and the like where it is opened."
             )
         return data
-    from . import arrays, datasets
+    from . import arrays, datasets, texts
 
+    pair = isinstance(data, tuple) and len(data) == 2 and texts.is_texts(data[0]) and labels is None
+    if pair:
+        return texts.open_texts(data[0], data[1], opening)
+    if texts.is_texts(data):
+        return texts.open_texts(data, labels, opening)
     if arrays.is_array_like(data):
         return arrays.open_arrays(data, labels, opening)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
@@ -101,7 +109,7 @@ def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Lite
     path = Path(data)
     suffix = path.suffix.lower()
     if columns and suffix not in TABLES:
-        raise ArgumentError(f"columns= belongs to CSV and Parquet manifests; got {data}.")
+        raise ArgumentError(f"columns= belongs to manifests ({', '.join(TABLES)}); got {data}.")
     if isinstance(data, str) and data in BUILTIN:
         from . import arrays
 
@@ -120,12 +128,16 @@ def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Lite
         from . import tables
 
         return tables.open_table(path, opening, columns)
+    if suffix == ".txt":
+        from . import texts
+
+        return texts.open_lines(path, opening)
     if suffix == ".npz":
         from . import arrays
 
         return arrays.open_npz(path, opening)
     raise DataError(
-        f"{data}: expected a folder or a file that ends in .csv, .parquet or .npz; "
+        f"{data}: expected a folder or a file that ends in {', '.join(TABLES)}, .txt or .npz; "
         f"got a file that ends in {suffix or 'nothing'}."
     )
 

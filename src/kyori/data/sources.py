@@ -12,6 +12,11 @@ from ..errors import ArgumentError, DataError, nearest_name
 __all__ = ["SPLITS", "ArrayStore", "Opening", "Source", "encode_labels", "split_names"]
 
 SPLITS = ("train", "validation", "test")
+KINDS: dict[int, Literal["image", "vector", "text"]] = {
+    3: "image",
+    1: "vector",
+    0: "text",
+}  # by axes of an item
 SPLIT_ALIASES = {
     **{name: name for name in SPLITS},
     "training": "train",
@@ -74,7 +79,7 @@ class Source:
         labels: (n,) int64 codes into `class_names`, or None when the items are unlabelled.
         class_names: Names of the classes; a part of a source keeps all names, so that codes stay comparable.
         columns: Further columns by name, each (n,): ``split``, ``is_query``, ``is_gallery``, ``category``, …
-        kind: ``"image"`` or ``"vector"``.
+        kind: ``"image"``, ``"vector"`` or ``"text"``.
         skipped: Pairs (item, reason) of everything that was left out when the source was opened.
         name: Where the items came from, for messages and reports.
 
@@ -132,15 +137,16 @@ class Source:
 
     def __repr__(self) -> str:
         classes = f"{len(self.class_names)} classes" if self.labels is not None else "no labels"
-        return f"Source({self.name!r}: {len(self)} {self.kind}s {self.item_shape}, {classes})"
+        shape = f" {self.item_shape}" if self.item_shape else ""
+        return f"Source({self.name!r}: {len(self)} {self.kind}s{shape}, {classes})"
 
     @property
-    def kind(self) -> Literal["image", "vector"]:
-        return "image" if len(self.item_shape) == 3 else "vector"
+    def kind(self) -> Literal["image", "vector", "text"]:
+        return KINDS[len(self.item_shape)]
 
     @property
     def item_shape(self) -> tuple[int, ...]:
-        """(h, w, c) of a picture, (f,) of a vector."""
+        """(h, w, c) of a picture, (f,) of a vector, () of a text."""
         return self._store.item_shape
 
     @property
@@ -178,7 +184,7 @@ class Source:
         return self.take(np.flatnonzero(self.columns["split"] == split))
 
     def load(self, indices: Any) -> np.ndarray:
-        """Raw items in one array: pictures uint8 (b, h, w, c), vectors float32 (b, f).
+        """Raw items in one array: pictures uint8 (b, h, w, c), vectors float32 (b, f), texts strings (b,).
 
         Raises:
             ItemError: A file can no longer be read (its path is in the message).
@@ -186,9 +192,9 @@ class Source:
         return self._store.load(self._rows[np.asarray(indices, dtype=np.int64)])
 
     def read(self, index: int) -> Any:
-        """One item for display: a PIL image as the network sees it, or a vector (f,)."""
+        """One item for display: a PIL image as the network sees it, a vector (f,), or a text."""
         item = self.load([index])[0]
-        if self.kind == "vector":
+        if self.kind != "image":
             return item
         from PIL import Image
 

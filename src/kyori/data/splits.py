@@ -41,7 +41,8 @@ def make_split(
             ``"given"``: the column ``split``; a missing part is taken from train at random.
             ``"kfold"``: test is one of `folds` parts, in each class evenly; a class of one item is never in test.
             ``"class-disjoint-kfold"``: the same with whole classes.
-            ``"auto"``: given if the source has the column ``split`` with train and another part, else random.
+            ``"auto"``: given if the source has the column ``split`` with train and another part; class-disjoint for
+            rows of anchor and positive, whose items must stay together; else random.
         fractions: Shares of train, validation and test: numbers ≥ 0 with sum 1, train > 0; of classes where
             whole classes are split. k-fold takes validation from what is not test, validation / (train +
             validation) of it.
@@ -69,7 +70,8 @@ def make_split(
     shares = _shares(fractions)
     rng = np.random.default_rng(seed)
     if kind == "auto":
-        kind = "given" if _has_given(source) else "random"
+        kind = "class-disjoint" if "role" in source.columns else "random"
+        kind = "given" if _has_given(source) else kind
     if kind == "given":
         return _given(source, shares, rng)
     groups = _groups(source, kind)
@@ -100,11 +102,27 @@ def _shares(fractions: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _groups(source: Source, kind: str) -> np.ndarray:
+    if "role" in source.columns:
+        return _row_groups(source, kind)
     if source.labels is not None:
         return source.labels
     if kind.startswith("class-disjoint"):
         raise DataError(f"{source.name}: a {kind} split needs labels; this source has none.")
     return np.zeros(len(source), dtype=np.int64)
+
+
+def _row_groups(source: Source, kind: str) -> np.ndarray:
+    """The class of each item's row, which is that of its anchor: negatives go where their row goes."""
+    if kind in ("random", "kfold"):
+        raise DataError(
+            f"{source.name}: a {kind} split would part anchors from their positives; use class-disjoint"
+            f"{'-kfold' * (kind == 'kfold')}, which keeps rows together."
+        )
+    assert source.labels is not None
+    anchors = np.flatnonzero(source.columns["role"] == "anchor")
+    rows = source.columns["row"]
+    order = np.argsort(rows[anchors], kind="stable")
+    return source.labels[anchors[order][np.searchsorted(rows[anchors], rows, sorter=order)]]
 
 
 def _has_given(source: Source) -> bool:
@@ -121,7 +139,10 @@ def _given(source: Source, shares: tuple[float, float, float], rng: np.random.Ge
         )
     asked = [shares[place] if place in missing else 0.0 for place in (1, 2)]
     total = shares[0] + sum(asked)
-    carved = _by_item(_groups(train, "given"), (shares[0] / total, asked[0] / total, asked[1] / total), rng)
+    shares = (shares[0] / total, asked[0] / total, asked[1] / total)
+    groups = _groups(train, "given")
+    whole = "role" in source.columns
+    carved = _by_class(groups, shares, rng, source.name) if whole else _by_item(groups, shares, rng)
     cut = _cut(train, carved, (True, asked[0] > 0, asked[1] > 0))
     return Split(cut.train, *(cut[place] if place in missing else parts[place] for place in (1, 2)))
 

@@ -1,4 +1,4 @@
-"""CSV and Parquet manifests: one picture a row, with its label and further columns."""
+"""Manifests (CSV, TSV, JSON lines, Parquet): one picture, one text or one pair of texts a row."""
 
 import csv
 import os
@@ -9,39 +9,63 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.json
 import pyarrow.parquet
 
 from ..errors import DataError, nearest_name
 from .pictures import open_files
 from .sources import Opening, Source, split_names
+from .texts import open_text_table
 
 __all__ = ["open_table"]
 
-REQUIRED = ("path", "label")
 BOX = ("x_1", "y_1", "x_2", "y_2")
 FLAGS = ("is_query", "is_gallery")
-OPTIONAL = ("id", "split", *FLAGS, "category", "sequence", *BOX)
+SHARED = ("id", "split", *FLAGS, "category", "sequence")
+# What a row is, by the column that tells: the columns that it must have, and those that it may have.
+LAYOUTS = {
+    "path": (("path", "label"), (*SHARED, *BOX)),
+    "text": (("text",), ("label", *SHARED)),
+    "anchor": (("anchor", "positive"), ("id", "split", "category")),
+}
+LONGEST_ROW = 64 * 2**20  # bytes that a reader looks at as one piece: no row can be longer
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
 
 def open_table(path: Path, opening: Opening, extra: Sequence[str] | Literal["all"]) -> Source:
-    """Open a manifest with the columns ``path`` and ``label``.
+    """Open a manifest.
 
-    Paths are relative to the folder of the manifest, or absolute. Optional columns: ``id`` (default: the path),
-    ``split``, ``is_query``, ``is_gallery``, ``category``, ``sequence``, and ``x_1, y_1, x_2, y_2``, the part of
-    the upright picture to use, in pixels. Other columns are an error unless `extra` names them.
+    Pictures: the columns ``path`` and ``label``; paths are relative to the folder of the manifest, or absolute.
+    Texts: ``text`` and, if there are labels, ``label``. Pairs of texts: ``anchor`` and ``positive``, and any columns
+    whose names start with ``negative``.
+    Optional columns: ``id`` (default: the path, or the number of the row), ``split``, ``is_query``, ``is_gallery``,
+    ``category``, ``sequence``, and for pictures ``x_1, y_1, x_2, y_2``, the part of the upright picture to use, in
+    pixels. Other columns are an error unless `extra` names them.
 
     Raises:
         DataError: The file is damaged, a column is missing, unknown or holds a value that it cannot.
     """
     table = _read(path)
-    kept = _check_columns(path, table, extra)
+    layout = next((name for name in LAYOUTS if name in table.column_names), "path")
+    kept = _check_columns(path, table, layout, extra)
+    columns = _columns(path, table, kept)
+    if layout != "path":
+        return open_text_table(path, {name: table[name] for name in table.column_names}, columns, opening)
     labels = _labels(path, table["label"])
     paths = _strings(path, table, "path")
     boxes = _boxes(path, table)
+    ids = columns.pop("id", np.array(_default_ids(paths, boxes)))
+    full = [os.path.join(path.parent, one) for one in paths]
+    return open_files(full, labels, ids, columns, opening, boxes=boxes, name=str(path))
+
+
+def _columns(path: Path, table: pa.Table, kept: set[str]) -> dict[str, np.ndarray]:
+    """The optional columns that are there, and the further ones that were asked for, (n,) each."""
     columns: dict[str, np.ndarray] = {}
     for name in table.column_names:
-        if name == "split":
+        if name == "id":
+            columns[name] = np.array(_strings(path, table, name))
+        elif name == "split":
             columns[name] = split_names(_strings(path, table, name), str(path))
         elif name in FLAGS:
             columns[name] = _flags(path, table, name)
@@ -49,39 +73,52 @@ def open_table(path: Path, opening: Opening, extra: Sequence[str] | Literal["all
             columns[name] = np.array([_text(value) for value in table[name].to_pylist()], dtype=np.str_)
         elif name in kept:
             columns[name] = table[name].to_numpy()
-    ids = _strings(path, table, "id") if "id" in table.column_names else _default_ids(paths, boxes)
-    full = [os.path.join(path.parent, one) for one in paths]
-    return open_files(full, labels, np.array(ids), columns, opening, boxes=boxes, name=str(path))
+    return columns
 
 
 def _read(path: Path) -> pa.Table:
     """The table; all CSV columns as text, so that a class "007" stays what it is."""
+    suffix = path.suffix.lower()
     try:
-        if path.suffix.lower() == ".parquet":
+        if suffix == ".parquet":
             table = pa.parquet.read_table(path)
+        elif suffix == ".jsonl":
+            table = pa.json.read_json(path, pa.json.ReadOptions(block_size=LONGEST_ROW))
         else:
+            delimiter = "\t" if suffix == ".tsv" else ","
             with open(path, encoding="utf-8-sig") as file:
                 header = file.readline()
-            names = next(csv.reader([header]), [])
-            options = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-            table = pa.csv.read_csv(path, convert_options=options)
+            names = next(csv.reader([header], delimiter=delimiter), [])
+            table = pa.csv.read_csv(
+                path,
+                read_options=pa.csv.ReadOptions(block_size=LONGEST_ROW),
+                parse_options=pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                convert_options=pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+            )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a {path.suffix[1:]} table: {error}") from error
     if table.num_rows == 0:
-        raise DataError(f"{path}: the manifest has no rows; expected one picture a row.")
+        raise DataError(f"{path}: the manifest has no rows; expected one item a row.")
     return table
 
 
-def _check_columns(path: Path, table: pa.Table, extra: Sequence[str] | Literal["all"]) -> set[str]:
+def _check_columns(
+    path: Path, table: pa.Table, layout: str, extra: Sequence[str] | Literal["all"]
+) -> set[str]:
     """The further columns to keep."""
     names = table.column_names
-    known = (*REQUIRED, *OPTIONAL)
+    required, optional = LAYOUTS[layout]
+    negatives = [name for name in names if layout == "anchor" and name.startswith("negative")]
+    known = (*required, *optional, *negatives)
     if len(set(names)) < len(names):
         raise DataError(f"{path}: column names must be unique; got {', '.join(names)}.")
-    for required in REQUIRED:
-        if required not in names:
+    for column in required:
+        if column not in names:
+            others = (
+                "" if column != "path" else " (or text, for texts; or anchor and positive, for pairs of them)"
+            )
             raise DataError(
-                f"{path}: the column {required!r} is missing; got the columns {', '.join(names)}."
+                f"{path}: the column {column!r} is missing{others}; got the columns {', '.join(names)}."
             )
     if 0 < len(set(BOX) & set(names)) < len(BOX):
         raise DataError(f"{path}: a box needs all of the columns {', '.join(BOX)}; got {', '.join(names)}.")

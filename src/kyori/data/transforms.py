@@ -77,6 +77,8 @@ class Preprocess:
             DataError: The source is empty.
         """
         n = len(source)
+        if source.kind == "text":
+            raise DataError(f"{source.name}: texts have no mean; a text model brings its tokenizer.")
         if n == 0:
             raise DataError(f"{source.name}: mean and deviation need at least 1 item; got none.")
         rows = np.arange(n)
@@ -87,6 +89,14 @@ class Preprocess:
         # a deviation below the resolution of float32 is rounding of a constant, not spread to blow up
         std = np.where(std > np.finfo(np.float32).eps * np.abs(mean), std, 1.0)
         return cls(source.kind, source.item_shape, tuple(mean.tolist()), tuple(std.tolist()))
+
+    def prepare(self, raw: np.ndarray) -> Tensor:
+        """A raw batch as a tensor on the CPU: the part of the work that loading threads do ahead."""
+        return torch.from_numpy(raw)
+
+    def files(self) -> dict[str, bytes]:
+        """What is saved beside ``model.json``, by file name: nothing."""
+        return {}
 
     def __call__(self, raw: np.ndarray | Tensor, device: torch.device | str | None = None) -> Tensor:
         """Scale a raw batch.

@@ -4,15 +4,22 @@ from .backbones import BACKBONES, CNN, MLP, create_backbone
 from .embedder import Embedder
 from .heads import POOLINGS, GeM, Head
 from .memory import training_memory
+from .texts import TOKEN_POOLINGS, NGramMLP, TextEncoder
+from .tokens import NGrams, Tokenizer
 
 __all__ = [
     "BACKBONES",
     "CNN",
     "MLP",
     "POOLINGS",
+    "TOKEN_POOLINGS",
     "Embedder",
     "GeM",
     "Head",
+    "NGramMLP",
+    "NGrams",
+    "TextEncoder",
+    "Tokenizer",
     "create_backbone",
     "training_memory",
 ]

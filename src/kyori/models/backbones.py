@@ -113,6 +113,8 @@ def create_backbone(
 ) -> nn.Module:
     """Build a backbone by name.
 
+    Backbones for texts come with a tokenizer: :func:`kyori.models.texts.create_text_backbone`.
+
     Args:
         name: ``"mlp"``, ``"cnn"``, or the name of a timm model such as ``"resnet18"`` (extra ``image``).
         input_shape: Shape of one input, ``(c, h, w)`` for images or ``(f,)`` for vectors.
@@ -157,7 +159,12 @@ def output_shape(backbone: nn.Module, input_shape: Sequence[int]) -> tuple[int, 
     parameter = next(iter(backbone.parameters()), None)
     lazy = isinstance(parameter, nn.parameter.UninitializedParameter)
     device = torch.device("cpu") if parameter is None or lazy else parameter.device
-    zeros = torch.zeros(2, *input_shape, device=device)  # two, so that a squeezed batch axis shows
+    # two items, so that a squeezed batch axis shows; texts have no shape and come as tokens
+    zeros = (
+        torch.zeros(2, *input_shape, device=device)
+        if input_shape
+        else torch.zeros(2, 3, dtype=torch.int64, device=device)
+    )
     try:
         with torch.no_grad():
             output = backbone.eval()(zeros)

@@ -16,7 +16,9 @@ from ..errors import ArgumentError, FileFormatError
 from ..files import write_atomic
 from .backbones import create_backbone, output_shape
 from .heads import Head
-from .items import batches_of
+from .items import Preprocessing, batches_of
+from .texts import create_text_backbone, from_sentence_transformer
+from .tokens import NGrams, Tokenizer
 from .weights import checksum, read_tensors, state_tensors, write_tensors
 
 __all__ = ["Embedder"]
@@ -49,7 +51,7 @@ class Embedder(nn.Module):
         self,
         backbone: nn.Module,
         head: Head,
-        preprocess: Preprocess,
+        preprocess: Preprocessing,
         *,
         normalize: bool = True,
         class_names: Sequence[str] = (),
@@ -67,7 +69,7 @@ class Embedder(nn.Module):
     def create(
         cls,
         backbone: str | nn.Module,
-        inputs: Source | Preprocess | Sequence[int],
+        inputs: Source | Preprocessing | Sequence[int],
         *,
         embedding_size: int | None = 64,
         normalize: bool = True,
@@ -81,13 +83,16 @@ class Embedder(nn.Module):
 
         Args:
             backbone: ``"mlp"``, ``"cnn"``, a timm name, or a module that maps (b, *input_shape) to (b, k) or
-                (b, k, h, w); its k is found by a dry run. A module keeps the weights it comes with.
+                (b, k, h, w); its k is found by a dry run. A module keeps the weights it comes with. For texts:
+                ``"mlp"`` (n-grams), a transformers model by its folder or its name on the hub, or a
+                ``SentenceTransformer``.
             inputs: What comes in: a Source (the preprocessing is fitted to it), a Preprocess, or the shape of one
-                raw item, (h, w, c) for images of bytes or (f,) for vectors, which are then taken as they are.
+                raw item, (h, w, c) for images of bytes or (f,) for vectors, which are then taken as they are, () for
+                texts.
             embedding_size: d ≥ 1, or None for the features of the backbone as they are.
             normalize: Scale embeddings to length 1.
             pooling: ``"avg"``, ``"max"`` or ``"gem"`` where the backbone gives maps.
-            pretrained: Start from timm's published weights.
+            pretrained: Start from the published weights of a timm or transformers model.
             options: Options of a named backbone.
             class_names: Names of the classes, kept with the model.
             seed: Seed of the initial weights; the caller's random state is left alone.
@@ -95,23 +100,28 @@ class Embedder(nn.Module):
         Raises:
             ArgumentError: Unknown names or options, or a backbone that cannot take such inputs.
         """
-        preprocess = _preprocess(inputs)
-        shape = _input_shape(preprocess)
         with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
             torch.default_generator.manual_seed(seed)
-            if isinstance(backbone, nn.Module):
-                if options or pretrained:
-                    raise ArgumentError("options and pretrained belong to backbones by name; got a module.")
-                network, name = backbone, None
+            network: nn.Module
+            preprocess: Preprocessing
+            if _is_text(inputs) or type(backbone).__name__ == "SentenceTransformer":
+                network, preprocess, facts = _text_network(backbone, inputs, pretrained, options)
             else:
-                network, name = (
-                    create_backbone(backbone, shape, pretrained=pretrained, **(options or {})),
-                    backbone,
-                )
-            output = output_shape(network, shape)
+                preprocess = _preprocess(inputs)
+                shape = _input_shape(preprocess)
+                facts = {"name": backbone if isinstance(backbone, str) else None}
+                if isinstance(backbone, nn.Module):
+                    if options or pretrained:
+                        raise ArgumentError(
+                            "options and pretrained belong to backbones by name; got a module."
+                        )
+                    network = backbone
+                else:
+                    network = create_backbone(backbone, shape, pretrained=pretrained, **(options or {}))
+            output = output_shape(network, _input_shape(preprocess))
             head = Head(output[0], embedding_size, pooling=pooling, maps=len(output) == 3)
         description = {
-            "backbone": {"name": name, "module": type(network).__name__, "options": dict(options or {})},
+            "backbone": {**facts, "module": type(network).__name__, "options": dict(options or {})},
             "head": {"embedding_size": embedding_size, "pooling": pooling},
         }
         return cls(
@@ -130,7 +140,7 @@ class Embedder(nn.Module):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input of the network: (c, h, w) or (f,)."""
+        """Shape of one input of the network: (c, h, w) or (f,); () for texts, which come as tokens."""
         return _input_shape(self.preprocess)
 
     @property
@@ -162,7 +172,8 @@ class Embedder(nn.Module):
 
         Args:
             items: A Source; a list of paths, PIL images and arrays (h, w), (h, w, c) or (f,); or one array or
-                tensor with all items, (n, h, w), (n, h, w, c) or (n, f). No labels are needed.
+                tensor with all items, (n, h, w), (n, h, w, c) or (n, f); for a model of texts a list of strings. No
+                labels are needed.
             batch_size: Items at a time, ≥ 1.
 
         Returns:
@@ -176,14 +187,21 @@ class Embedder(nn.Module):
             raise ArgumentError(f"batch_size must be ≥ 1; got {batch_size}.")
         was_training = self.training
         self.eval()
+        places: list[np.ndarray] = []
+        parts = []
         try:
-            parts = [
-                self(self.preprocess(raw, self.device)).float().cpu().numpy()
-                for raw in batches_of(items, self.preprocess, batch_size)
-            ]
+            for position, raw in batches_of(items, self.preprocess, batch_size):
+                if position is not None:
+                    places.append(position)
+                parts.append(self(self.preprocess(raw, self.device)).float().cpu().numpy())
         finally:
             self.train(was_training)
-        return np.concatenate(parts) if parts else np.zeros((0, self.embedding_size), dtype=np.float32)
+        if not parts:
+            return np.zeros((0, self.embedding_size), dtype=np.float32)
+        vectors = np.concatenate(parts)
+        if places:
+            vectors[np.concatenate(places)] = vectors.copy()
+        return vectors
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``model.safetensors`` and ``model.json`` into ``folder``, which is made if need be."""
@@ -191,6 +209,8 @@ class Embedder(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         from .. import __version__
 
+        for name, content in self.preprocess.files().items():
+            _write_bytes(folder / name, content)
         crc = write_tensors(folder / WEIGHTS, state_tensors(self.state_dict()), {"format": FORMAT})
         description = {
             "format": FORMAT,
@@ -202,8 +222,7 @@ class Embedder(nn.Module):
             "class_names": list(self.class_names),
             "weights": {"file": WEIGHTS, "crc32": crc},
         }
-        text = json.dumps(description, indent=2, ensure_ascii=False)
-        write_atomic(folder / DESCRIPTION, lambda file: file.write(text.encode()))
+        _write_bytes(folder / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False).encode())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, backbone: nn.Module | None = None) -> Self:
@@ -221,7 +240,7 @@ class Embedder(nn.Module):
         facts = _read_description(folder / DESCRIPTION)
         tensors, _ = read_tensors(folder / WEIGHTS)
         try:
-            embedder = cls._build(facts, backbone)
+            embedder = cls._build(facts, backbone, folder)
             crc = facts["weights"]["crc32"]
         except (KeyError, TypeError) as error:
             raise FileFormatError(
@@ -235,7 +254,7 @@ class Embedder(nn.Module):
         return embedder.eval()
 
     @classmethod
-    def _build(cls, facts: Mapping[str, Any], backbone: nn.Module | None) -> Self:
+    def _build(cls, facts: Mapping[str, Any], backbone: nn.Module | None, folder: Path) -> Self:
         name = facts["backbone"]["name"]
         if name is None and backbone is None:
             raise ArgumentError(
@@ -246,19 +265,92 @@ class Embedder(nn.Module):
             raise ArgumentError(
                 f"this model has the backbone '{name}', which is built from its name; leave backbone out."
             )
+        preprocess = _read_preprocess(facts["preprocess"], folder)
+        if not isinstance(preprocess, Preprocess):
+            return cls._build_text(facts, preprocess, backbone)
         return cls.create(
             backbone or name,
-            Preprocess.from_dict(facts["preprocess"]),
+            preprocess,
             **facts["head"],
             normalize=facts["normalize"],
             options=facts["backbone"]["options"],
             class_names=facts["class_names"],
         )
 
+    @classmethod
+    def _build_text(
+        cls, facts: Mapping[str, Any], preprocess: NGrams | Tokenizer, backbone: nn.Module | None
+    ) -> Self:
+        saved = facts["backbone"]
+        network = backbone
+        if network is None:
+            network, _, _ = create_text_backbone(
+                saved["name"], architecture=saved.get("architecture"), **saved["options"]
+            )
+        return cls(
+            network,
+            Head(output_shape(network, ())[0], facts["head"]["embedding_size"]),
+            preprocess,
+            normalize=facts["normalize"],
+            class_names=facts["class_names"],
+            description={"backbone": saved, "head": facts["head"]},
+        )
 
-def _preprocess(inputs: Source | Preprocess | Sequence[int]) -> Preprocess:
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    write_atomic(path, lambda file: file.write(content))
+
+
+def _is_text(inputs: Any) -> bool:
+    if isinstance(inputs, Source | Preprocess | NGrams | Tokenizer):
+        return inputs.kind == "text"
+    return len(inputs) == 0
+
+
+def _text_network(
+    backbone: Any, inputs: Any, pretrained: bool, options: Mapping[str, Any] | None
+) -> tuple[nn.Module, NGrams | Tokenizer, dict[str, Any]]:
+    """The network for texts, its tokenizer, and what a file must say about the network."""
+    if not isinstance(backbone, nn.Module):
+        network, tokens, architecture = create_text_backbone(
+            backbone, pretrained=pretrained, **(options or {})
+        )
+        assert tokens is not None  # only a saved architecture comes without
+        return network, tokens, {"name": backbone} | _architecture(architecture)
+    if options or pretrained:
+        raise ArgumentError("options and pretrained belong to backbones by name; got a module.")
+    if type(backbone).__name__ == "SentenceTransformer":
+        network, tokens, architecture, _ = from_sentence_transformer(backbone)
+        return network, tokens, {"name": "SentenceTransformer"} | _architecture(architecture)
+    if not isinstance(inputs, NGrams | Tokenizer):
+        raise ArgumentError(
+            "a module of your own for texts needs its tokenizer: give inputs=kyori.models.NGrams(...) or a Tokenizer."
+        )
+    return backbone, inputs, {"name": None}
+
+
+def _architecture(facts: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if facts is None else {"architecture": facts}
+
+
+def _read_preprocess(values: Mapping[str, Any], folder: Path) -> Preprocessing:
+    """The preprocessing that a model was saved with."""
+    kind = values["kind"]
+    if kind == "ngrams":
+        return NGrams.from_dict(values)
+    if kind != "tokenizer":
+        return Preprocess.from_dict(values)
+    path = folder / Tokenizer.FILE
+    try:
+        return Tokenizer.from_dict(values, path.read_bytes())
+    except OSError as error:
+        raise FileFormatError(f"{path} cannot be read: {error.strerror}; a text model needs it.") from error
+
+
+def _preprocess(inputs: Source | Preprocessing | Sequence[int]) -> Preprocess:
     if isinstance(inputs, Preprocess):
         return inputs
+    assert not isinstance(inputs, NGrams | Tokenizer)
     if isinstance(inputs, Source):
         return Preprocess.fit(inputs)
     shape = tuple(inputs)
@@ -269,8 +361,10 @@ def _preprocess(inputs: Source | Preprocess | Sequence[int]) -> Preprocess:
     return Preprocess("image" if len(shape) == 3 else "vector", shape, (0.0,) * shape[-1], (1.0,) * shape[-1])
 
 
-def _input_shape(preprocess: Preprocess) -> tuple[int, ...]:
-    """What the backbone is given: (c, h, w), or (f,)."""
+def _input_shape(preprocess: Preprocessing) -> tuple[int, ...]:
+    """What the backbone is given: (c, h, w), or (f,); () stands for tokens."""
+    if not preprocess.shape:
+        return ()
     return (preprocess.shape[-1], *preprocess.shape[:-1])
 
 

@@ -1,4 +1,4 @@
-"""Items as people have them (paths, pictures, arrays, sources) as raw batches of one size."""
+"""Items as people have them (paths, pictures, arrays, texts, sources) as batches that a model's preprocessing takes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,53 @@ import torch
 from ..data import Batch, Loader, Preprocess, Source, open_source
 from ..data.images import convert, decode, to_array
 from ..errors import ArgumentError
+from .tokens import NGrams, Tokenizer, read_texts
 
-__all__ = ["batches_of"]
+__all__ = ["Preprocessing", "batches_of"]
 
 
-def batches_of(items: Any, preprocess: Preprocess, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield raw batches, uint8 (b, h, w, c) or float32 (b, f), that ``preprocess`` can take, in the items' order.
+Preprocessing = Preprocess | NGrams | Tokenizer
+
+
+def batches_of(
+    items: Any, preprocess: Preprocessing, batch_size: int
+) -> Iterator[tuple[np.ndarray | None, Any]]:
+    """Yield batches that ``preprocess`` can take, each with the positions (b,) of its items; None: the next in order.
+
+    Pictures are uint8 (b, h, w, c), vectors float32 (b, f). Texts are tokens (b, t), the longest texts first: texts of
+    one length need no padding, and a batch that is too large for the memory says so at once.
 
     Raises:
         ArgumentError: ``items`` is neither a Source, a list nor an array, or an item has the wrong shape or kind.
         ItemError: A file cannot be read.
     """
+    if isinstance(items, Source) and items.kind != preprocess.kind:
+        raise ArgumentError(f"this model takes {preprocess.kind}s; got a source of {items.kind}s.")
+    if not isinstance(preprocess, Preprocess):
+        yield from _from_texts(items, preprocess, batch_size)
+        return
+    for raw in _in_order(items, preprocess, batch_size):
+        yield None, raw
+
+
+def _from_texts(
+    items: Any, preprocess: NGrams | Tokenizer, batch_size: int
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    if isinstance(items, Source):
+        items = items.load(np.arange(len(items)))
+    if not isinstance(items, (list, tuple, np.ndarray)):
+        hint = " Put it into a list: [text]." if isinstance(items, str) else ""
+        raise ArgumentError(
+            f"items must be a Source of texts or a list of strings; got {type(items).__name__}.{hint}"
+        )
+    texts = read_texts(items)
+    order = np.argsort([-len(text) for text in texts], kind="stable")
+    for start in range(0, len(texts), batch_size):
+        places = order[start : start + batch_size]
+        yield places, preprocess.prepare([texts[place] for place in places.tolist()])
+
+
+def _in_order(items: Any, preprocess: Preprocess, batch_size: int) -> Iterator[np.ndarray]:
     if isinstance(items, (np.ndarray, torch.Tensor)):
         if len(items) == 0:
             return
@@ -51,8 +87,6 @@ def _channels(preprocess: Preprocess) -> Literal[1, 3]:
 
 
 def _from_source(source: Source, preprocess: Preprocess, batch_size: int) -> Iterator[np.ndarray]:
-    if source.kind != preprocess.kind:
-        raise ArgumentError(f"this model takes {preprocess.kind}s; got a source of {source.kind}s.")
     rows = np.arange(len(source))
     parts = (Batch(rows[start : start + batch_size]) for start in range(0, len(source), batch_size))
     loaded = (
