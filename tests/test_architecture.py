@@ -47,12 +47,18 @@ MAY_IMPORT = {
         "errors", "files", "vectors", "results", "neighbors",
         "data", "losses", "models", "linear", "training", "evaluation", "report", "runs",
     },
+    "serving": {
+        "errors", "optional", "vectors", "data", "models", "index", "recognition", "runs",
+    },
+    "exporting": {
+        "errors", "optional", "files", "vectors", "neighbors", "data", "models", "evaluation", "report", "runs",
+    },
 }  # fmt: skip
 ENTRY_POINTS = {"__init__", "__main__", "cli"}
 
 # Optional packages, and core ones that cost time: never imported when a module is imported.
 LATE = {"timm", "torchvision", "openTSNE", "tensorboard", "transformers", "faiss", "matplotlib.pyplot"}
-LATE |= {"psycopg", "pymilvus", "igraph"}
+LATE |= {"psycopg", "pymilvus", "igraph", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
 
 
 def modules():
