@@ -179,11 +179,13 @@ class LossConfig(BaseModel):
 class BatchConfig(_Section):
     """What a batch is made of."""
 
-    kind: Literal["auto", "pk", "shuffle", "pairs"] = Field(
-        default="auto", description="auto: pk (classes × items) for losses of pairs, shuffle for heads"
+    kind: Literal["auto", "pk", "shuffle", "pairs", "aligned"] = Field(
+        default="auto",
+        description="auto: shuffle for heads; for losses of pairs pk (classes × items), or aligned if the data are "
+        "rows of anchor and positive",
     )
     batch_size: Annotated[int, _number, Field(ge=2)] = Field(
-        default=128, description="items, or pairs with kind pairs"
+        default=128, description="items, pairs with kind pairs, or rows with kind aligned"
     )
     per_class: Annotated[int, _number, Field(ge=2)] = Field(
         default=4,

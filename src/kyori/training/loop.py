@@ -168,10 +168,19 @@ class _Run:
         )
         _, codes = train_classes(source)
         self.codes = torch.as_tensor(codes, device=device)
-        self.batches = create_batches(config, source, codes, heads=getattr(loss, "needs_classes", False))
-        self.loader = Loader(source, device, workers=self.settings.workers)
+        accepted = inspect.signature(loss.forward).parameters
+        self.batches = create_batches(
+            config,
+            source,
+            codes,
+            heads=getattr(loss, "needs_classes", False),
+            references="references" in accepted,
+        )
+        self.loader = Loader(
+            source, device, workers=self.settings.workers, prepare=embedder.preprocess.prepare
+        )
         self.augment: Augment | None = create_augment(config.augment)
-        self.takes_ids = "ids" in inspect.signature(loss.forward).parameters  # heads need none
+        self.takes_ids = "ids" in accepted  # heads need none
         self.generator = torch.Generator(device)
         self.optimizer = create_optimizer(config.optimizer, embedder, loss)
         self.rows = create_row_optimizer(config.optimizer, loss)
@@ -311,12 +320,17 @@ class _Run:
             if self.augment is not None:
                 x = self.augment(x, self.generator.manual_seed(mixed))
         known: Tensor | Pairs
+        more: dict[str, Any] = {}
         if batch.pairs is not None:
             first, second, same = (torch.as_tensor(part, device=self.device) for part in batch.pairs)
-            known, more = Pairs(first, second, same), {}
+            known = Pairs(first, second, same)
         else:
             items = torch.as_tensor(batch.indices, device=self.device)
-            known, more = self.codes[items], {"ids": items} if self.takes_ids else {}
+            known = self.codes[items]
+            if self.takes_ids:
+                more["ids"] = items
+            if batch.anchors is not None:
+                more["anchors"] = batch.anchors
         chunks = x.split(self.settings.cache_rows or len(x))
         value = (self._backward if len(chunks) == 1 else self._cached_backward)(chunks, share, known, more)
         if self.device.type == "cpu" and not math.isfinite(value.item()):
@@ -324,7 +338,7 @@ class _Run:
         return value * share
 
     def _backward(
-        self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Tensor]
+        self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Any]
     ) -> Tensor:
         value = self._value(self._features(chunks[0]), known, **more)
         with self.profile("backward"):
@@ -332,7 +346,7 @@ class _Run:
         return value.detach()
 
     def _cached_backward(
-        self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Tensor]
+        self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Any]
     ) -> Tensor:
         def scale(value: Tensor) -> Tensor:
             return self.updater.scaled(value * share)
@@ -344,9 +358,30 @@ class _Run:
         with self.profile("forward"):
             return self.network(x)
 
-    def _value(self, features: Tensor, known: Tensor | Pairs, **more: Tensor) -> Tensor:
+    def _value(
+        self, features: Tensor, known: Tensor | Pairs, *, anchors: int | None = None, **more: Any
+    ) -> Tensor:
         with self.profile("loss"):
-            value: Tensor = self.loss(features, known, **more)
+            value: Tensor = (
+                self.loss(features, known, **more)
+                if anchors is None
+                else self._aligned_value(features, known, anchors, **more)
+            )
+        return value
+
+    def _aligned_value(
+        self, features: Tensor, known: Tensor | Pairs, anchors: int, ids: Tensor | None = None
+    ) -> Tensor:
+        """The loss of the anchors, which are first, against all others."""
+        assert isinstance(known, Tensor)
+        value: Tensor = self.loss(
+            features[:anchors],
+            known[:anchors],
+            references=features[anchors:],
+            reference_labels=known[anchors:],
+            ids=None if ids is None else ids[:anchors],
+            reference_ids=None if ids is None else ids[anchors:],
+        )
         return value
 
     def _look(self) -> None:

@@ -97,7 +97,7 @@ class Network:
 
 
 def _reorder(module: nn.Module, order: torch.memory_format) -> None:
-    module.to(memory_format=order)  # type: ignore[call-overload]  # torch's stub wants a device too
+    module.to(memory_format=order)
 
 
 def _first_line(error: Exception) -> str:

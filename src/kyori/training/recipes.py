@@ -61,6 +61,16 @@ RECIPES: dict[str, RunConfig] = {
         schedule=_GENTLE,
         training=_SHORT,
     ),
+    # Henderson et al. 2017, with the settings that sentence-transformers gives for fine-tuning on pairs of texts.
+    # The backbone is a folder or a name on the hub: --backbone FOLDER.
+    "text-pairs": RunConfig(
+        model={"backbone": "sentence-transformers/all-MiniLM-L6-v2", "embedding_size": None, "pretrained": True},
+        loss={"name": "mnr", "scale": 20.0},
+        batches={"kind": "aligned", "batch_size": 64},
+        optimizer={"name": "adamw", "lr": 2e-5, "weight_decay": 0.01},
+        schedule={"name": "cosine", "warmup_steps": 20},
+        training={"epochs": 1, "measure": "recall@1"},
+    ),
     "arcface-cnn": RunConfig(model=_CNN, loss={"name": "arcface"}, schedule=_GENTLE, training=_SHORT),
     "cosface-cnn": RunConfig(model=_CNN, loss={"name": "cosface"}, schedule=_GENTLE, training=_SHORT),
     "sphereface-cnn": RunConfig(model=_CNN, loss={"name": "sphereface"}, schedule=_GENTLE, training=_SHORT),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .. import losses
-from ..data import Augment, PairBatches, PKBatches, Preprocess, ShuffleBatches, Source
+from ..data import AlignedBatches, Augment, PairBatches, PKBatches, Preprocess, ShuffleBatches, Source
 from ..errors import ConfigError, DataError, DataWarning
 from ..models import Embedder
 from .config import AugmentConfig, RunConfig
@@ -38,7 +38,7 @@ def build(
     normalize = getattr(loss, "spherical", True) if model.unit_norm == "auto" else model.unit_norm
     embedder = Embedder.create(
         model.backbone if backbone is None else backbone,
-        Preprocess.fit(source) if config.data.scaling == "standardize" else source.item_shape,
+        _inputs(config, source),
         embedding_size=model.embedding_size,
         normalize=normalize,
         pooling=model.pooling,
@@ -55,6 +55,13 @@ def build(
         )
     loss = _create_loss(config, num_classes=len(classes), embedding_size=embedder.embedding_size)
     return embedder, loss
+
+
+def _inputs(config: RunConfig, source: Source) -> Source | Preprocess | tuple[int, ...]:
+    """What decides the preprocessing: the items' own scale, their shape alone, or, for texts, the model."""
+    if source.kind == "text":
+        return source
+    return Preprocess.fit(source) if config.data.scaling == "standardize" else source.item_shape
 
 
 def _create_loss(config: RunConfig, *, num_classes: int, embedding_size: int) -> losses.Loss:
@@ -98,16 +105,23 @@ def train_classes(source: Source) -> tuple[np.ndarray, np.ndarray]:
 
 
 def create_batches(
-    config: RunConfig, source: Source, codes: np.ndarray, *, heads: bool
-) -> PKBatches | ShuffleBatches | PairBatches:
+    config: RunConfig, source: Source, codes: np.ndarray, *, heads: bool, references: bool = False
+) -> PKBatches | ShuffleBatches | PairBatches | AlignedBatches:
     """Build the batches for the training items, whose classes are ``codes`` (n,).
+
+    ``heads`` says that the loss has a vector for each class, ``references`` that it takes references.
 
     With kind ``pk`` a batch has batch_size // per_class classes; where there are fewer, it has all of them and more
     items of each, so that it stays as large. Items alone in their class cannot form pairs: a `DataWarning` names them.
     """
     wanted, kind = config.batches, config.batches.kind
     if kind == "auto":
-        kind = "shuffle" if heads else "pk"
+        aligned = "role" in source.columns and references
+        kind = "shuffle" if heads else "aligned" if aligned else "pk"
+    if kind == "aligned":
+        _check_aligned(config, source, references)
+        columns = source.columns
+        return AlignedBatches(columns["row"], columns["role"], wanted.batch_size, seed=config.seed)
     if kind == "shuffle":
         return ShuffleBatches(len(codes), wanted.batch_size, seed=config.seed)
     if kind == "pk" and wanted.batch_size < 2 * wanted.per_class:
@@ -123,6 +137,16 @@ def create_batches(
     if batches.excluded:
         _warn_alone(source, codes)
     return batches
+
+
+def _check_aligned(config: RunConfig, source: Source, references: bool) -> None:
+    if "role" not in source.columns:
+        raise ConfigError(
+            f"batches.kind aligned needs rows of anchor and positive; {source.name} has single items. Use pk."
+        )
+    if not references or config.loss.memory is not None:
+        what = "a memory" if references else f"the loss '{config.loss.name}'"
+        raise ConfigError(f"batches.kind aligned does not go with {what}, which takes no references; use pk.")
 
 
 def _warn_alone(source: Source, codes: np.ndarray) -> None:
