@@ -4,7 +4,7 @@
 `DistributedDataParallel` does the rest. `torchrun -m kyori train …` needs neither.
 """
 
-from .exchange import Exchange, current, exchanging, gather
+from .exchange import Exchange, current, exchanging, gather, own
 from .gradients import alike, average_gradients, broadcast, synchronize_batch_norm
 from .group import Failure, first, joined, launched, rank, world
 
@@ -20,6 +20,7 @@ __all__ = [
     "gather",
     "joined",
     "launched",
+    "own",
     "rank",
     "synchronize_batch_norm",
     "world",

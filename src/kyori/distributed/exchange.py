@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from ..errors import ArgumentError
 from .group import rank, world
 
-__all__ = ["Exchange", "current", "exchanging", "gather", "own_sum"]
+__all__ = ["Exchange", "current", "exchanging", "gather", "own", "own_sum"]
 
 T = TypeVar("T")
 _DTYPES = [
@@ -122,6 +122,23 @@ def gather(x: Tensor) -> Tensor:
         return x
     exchange = Exchange(torch.zeros((), device=x.device))
     return torch.cat([part for (part,) in exchange.gather([x])])
+
+
+def own(x: Tensor) -> Tensor:
+    """A tensor that this rank alone holds, to be used in what all ranks make: its gradient is the averaged one."""
+    found: Tensor = _Own.apply(x)
+    return found
+
+
+class _Own(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] / world()
 
 
 class _Gather(torch.autograd.Function):

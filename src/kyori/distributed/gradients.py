@@ -30,7 +30,7 @@ def broadcast(tensors: Iterable[Tensor]) -> None:
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Replace each gradient by its mean over ranks; a rank without one counts as 0.
 
-    What `DistributedDataParallel` does, after the backward pass: any number of backward passes may come before it, and a
+    What `DistributedDataParallel` does, but after the backward pass: any number of them may come before it, and a
     rank may have had no items. Parameters without a gradient on every rank keep none.
     """
     if world() == 1:

@@ -59,6 +59,7 @@ from .regularizers import (
     SpreadOutRegularizer,
     ZeroMeanRegularizer,
 )
+from .settling import Settling, settle
 from .softmax import ClassLoss, SoftmaxFamilyLoss
 from .sphereface import LargeMarginSoftmaxLoss, SphereFaceLoss
 from .subcenters import SoftTripleLoss, SubCenterArcFaceLoss
@@ -135,6 +136,7 @@ __all__ = [
     "Rows",
     "ScoredPairs",
     "Seen",
+    "Settling",
     "SigLIPLoss",
     "SmoothAPLoss",
     "SoftTripleLoss",
@@ -162,6 +164,7 @@ __all__ = [
     "describe",
     "options",
     "seen",
+    "settle",
     "springs",
 ]
 

@@ -43,7 +43,9 @@ class Classes(NamedTuple):
 
     `weight` (c, d), or (c, k, d) with k vectors a class; `bias` (c,) or None; `labels` (n,): each item's row in
     them; `numbers` (n,): each item's class number; `unit`: whether vectors count as if of length 1; `chunk`:
-    classes at a time, None for as many as give 4 MiB of logits on the CPU, 64 MiB elsewhere.
+    classes at a time, None for as many as give 4 MiB of logits on the CPU, 64 MiB elsewhere. Where each rank holds
+    a shard of the classes, `weight` and `bias` are this rank's, `first` is its first row among all, `whole` the
+    number of all; `labels` count all of them.
     """
 
     weight: Tensor
@@ -52,6 +54,13 @@ class Classes(NamedTuple):
     numbers: Tensor
     unit: bool
     chunk: int | None = None
+    first: int = 0
+    whole: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many classes there are, on all ranks together."""
+        return len(self.weight) if self.whole is None else self.whole
 
     def look(
         self,
@@ -83,17 +92,49 @@ class Classes(NamedTuple):
             fold, log = sum_of_squares, False
         plan = _Plan(chunk, keep, self.unit, merge, above, bend, fold, log)
         exchange = distributed.current()
-        if exchange is None or len(self.weight) < exchange.world:
+        if exchange is None or (self.whole is None and len(self.weight) < exchange.world):
             return Look(*_LookAtAll.apply(features, self.weight, self.bias, self.labels, plan))
+        first, weight, bias = self._share(exchange)
+        if len(weight):
+            found = Look(*_LookAtAll.apply(features, weight, bias, self.labels - first, plan))
+        else:
+            found = _nothing(features, fold)
+        return _merged(exchange.join([found], [1] * exchange.world))
+
+    def _share(self, exchange: distributed.Exchange) -> tuple[int, Tensor, Tensor | None]:
+        """The classes that this rank looks at: the number of the first, their vectors and biases."""
+        if self.whole is not None:
+            return self.first, self.weight, self.bias
         first, last = ((exchange.rank + i) * len(self.weight) // exchange.world for i in (0, 1))
-        bias = None if self.bias is None else self.bias[first:last]
-        own = _LookAtAll.apply(features, self.weight[first:last], bias, self.labels - first, plan)
-        return _merged(exchange.join([Look(*own)], [1] * exchange.world))
+        return first, self.weight[first:last], None if self.bias is None else self.bias[first:last]
+
+    def over_all(self, value: Tensor) -> Tensor:
+        """The sum over all ranks of what each finds for the classes it holds; where all hold all, the value itself."""
+        exchange = distributed.current()
+        if self.whole is None or exchange is None:
+            return value
+        return torch.stack([part for (part,) in exchange.gather([value], equal=True)]).sum(0)
 
     def vectors(self, rows: Tensor) -> Tensor:
         """The vectors (b, d) or (b, k, d) of some rows, of length 1 if they count as such."""
-        picked = self.weight[rows]
+        if self.whole is None:
+            picked = self.weight[rows]
+        elif not len(self.weight):  # none of the classes drawn for this step
+            picked = self.over_all(self.weight.new_zeros(len(rows), *self.weight.shape[1:]))
+        else:
+            here = (rows >= self.first) & (rows < self.first + len(self.weight))
+            own = self.weight[(rows - self.first).clamp(0, len(self.weight) - 1)]
+            picked = self.over_all(own.masked_fill(~here.view(-1, *[1] * (own.ndim - 1)), 0.0))
         return unit_rows(picked) if self.unit else picked
+
+
+def _nothing(features: Tensor, fold: Change | None) -> Look:
+    """A look at no class at all."""
+    none = features.new_full((len(features),), -torch.inf)
+    total = none.new_zeros(len(none)) if fold is sum_of_squares else None
+    if fold is not None and total is None:
+        total = fold(none.detach()[:, None])
+    return Look(torch.zeros_like(none), none, none, total)
 
 
 def _merged(parts: list[Look]) -> Look:

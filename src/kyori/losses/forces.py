@@ -39,7 +39,7 @@ class Springs(NamedTuple):
     angles: bool
 
 
-def springs(loss: Loss) -> Springs:
+def springs(loss: Loss, *, reach: float | None = None) -> Springs:
     """The forces of a loss on a positive and on a negative, as functions of their distance.
 
     A loss of pairs sees one anchor with one positive and one negative as references: the one moves, the other rests
@@ -48,9 +48,10 @@ def springs(loss: Loss) -> Springs:
 
     Args:
         loss: Any loss of `LOSSES`; its state is not changed.
+        reach: Largest distance, > 0; 3 if left out. On the sphere it is always 2, and class vectors have angles.
 
     Raises:
-        ArgumentError: The loss has no force between single pairs, such as those on statistics of whole batches.
+        ArgumentError: `reach` is not above 0, or the loss has no force between single pairs, such as those on statistics of whole batches.
 
     >>> from kyori.losses import ContrastiveLoss
     >>> s = springs(ContrastiveLoss(margin=1.0))
@@ -58,15 +59,17 @@ def springs(loss: Loss) -> Springs:
     >>> at(s.pull, 1.0), at(s.push, 0.2)  # half of −D and of m − D: a mean over two pairs
     (-0.5, 0.4)
     """
+    if reach is not None and not reach > 0:
+        raise ArgumentError(f"reach must be a distance above 0; got {reach}.")
     if isinstance(loss, PairwiseLoss):
-        return _between_items(loss)
+        return _between_items(loss, reach or 3.0)
     if loss.needs_classes:
         return _to_classes(loss)
     raise ArgumentError(f"{type(loss).__name__} has no force between single pairs, so no springs.")
 
 
-def _between_items(loss: PairwiseLoss) -> Springs:
-    distances = torch.linspace(0.01, 1.99 if loss.spherical else 3.0, _POINTS, dtype=torch.float64)
+def _between_items(loss: PairwiseLoss, reach: float) -> Springs:
+    distances = torch.linspace(0.01, 1.99 if loss.spherical else reach, _POINTS, dtype=torch.float64)
     rest = torch.tensor(1.0, dtype=torch.float64)
 
     probe = copy.deepcopy(loss).double().eval()

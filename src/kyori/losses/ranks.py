@@ -10,6 +10,7 @@ from .. import distributed
 from ..errors import ArgumentError
 from ..relations import Pairs, Relevance, ScoredPairs, Supervision, Triplets
 from .loss import Loss
+from .softmax import ClassLoss
 
 __all__ = ["AcrossRanks", "across_ranks"]
 
@@ -21,7 +22,9 @@ _LISTS: dict[type, tuple[str, ...]] = {
 }
 
 
-def across_ranks(loss: nn.Module) -> "AcrossRanks":
+def across_ranks(
+    loss: nn.Module, *, shard_classes: bool = False, shared_references: bool = False
+) -> "AcrossRanks":
     """The loss of the items of all ranks together, with the gradient that one rank with the whole batch would have.
 
     In a loop under `torchrun`, one line more:
@@ -32,12 +35,16 @@ def across_ranks(loss: nn.Module) -> "AcrossRanks":
 
     Args:
         loss: Any loss of Kyori, with weights of its own or without, or any module that is called in the same way.
+        shard_classes: Whether each rank keeps the class vectors of its share of the classes only, so that there
+            can be as many as fit on all ranks together. Make the optimizer afterwards, of this module's parameters,
+            and do not average their gradients: no other rank has them. See `ClassLoss.shard_classes`.
+        shared_references: See `AcrossRanks`.
 
     Returns:
-        A module that is called as `loss` is; outside of a process group it is `loss`.
+        A module that is called as `loss` is. Outside of a process group it does what `loss` does.
 
     Raises:
-        ArgumentError: `loss` is no module.
+        ArgumentError: `loss` is no module, or there are fewer classes than ranks.
 
     See `AcrossRanks`.
     """
@@ -45,7 +52,13 @@ def across_ranks(loss: nn.Module) -> "AcrossRanks":
         raise ArgumentError(
             f"loss must be a module, as those of kyori.losses are; got {type(loss).__name__}."
         )
-    return loss if isinstance(loss, AcrossRanks) else AcrossRanks(loss)
+    if isinstance(loss, AcrossRanks):
+        return loss
+    if shard_classes:
+        for module in loss.modules():
+            if isinstance(module, ClassLoss):
+                module.shard_classes()
+    return AcrossRanks(loss, shared_references=shared_references)
 
 
 class AcrossRanks(Loss):
@@ -122,15 +135,22 @@ class AcrossRanks(Loss):
         self, exchange: distributed.Exchange, x: Tensor, labels: Supervision | None, more: dict[str, Any]
     ) -> Tensor:
         """The loss, its weights used by each rank for its part."""
-        sparse = {
-            id(p) for module in self.loss.modules() for p in getattr(module, "row_parameters", [])
-        }  # their rows are shared where they are picked
-        own = {name: p for name, p in self.loss.named_parameters() if p.requires_grad and id(p) not in sparse}
+        apart = {id(p) for module in self.loss.modules() for p in _apart(module)}
+        own = {name: p for name, p in self.loss.named_parameters() if p.requires_grad and id(p) not in apart}
         if not torch.is_grad_enabled():
             own = {}
         weights = dict(zip(own, exchange.same(list(own.values())), strict=True))
         value: Tensor = torch.func.functional_call(self.loss, weights, (x, labels), more)
         return value
+
+
+def _apart(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters that the loss itself brings into accord: rows where they are picked, shards where they are used."""
+    if not isinstance(module, ClassLoss):
+        return []
+    if module.shard is not None:
+        return [p for _, p in module.class_parameters()]
+    return module.row_parameters if module.training else []
 
 
 def _gather(
@@ -157,7 +177,7 @@ def _check_fit(parts: list[list[Tensor]], names: list[str]) -> None:
             told = [", ".join(f"(n, {', '.join(map(str, s))}) {d}" for d, s in k) for k in (kinds[0], kind)]
             raise ArgumentError(
                 "all ranks must pass the same arguments, of the same widths and types (embeddings, labels, "
-                f"{', '.join(names) or 'nothing more'}); rank 0 passed {told[0]}, rank {number} {told[1]}."
+                f"{', '.join(names) or 'nothing more'}); rank 0 passed {told[0]}, rank {number} passed {told[1]}."
             )
 
 

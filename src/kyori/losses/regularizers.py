@@ -160,6 +160,11 @@ class _ClassVectors(Regularizer):
 
     def forward(self, embeddings: Tensor, labels: Any = None, *, reduction: Reduction = "mean") -> Tensor:
         """The regulariser of the head's vectors, whatever the embeddings."""
+        if getattr(self._head[0], "shard", None) is not None:
+            raise ArgumentError(
+                f"{type(self).__name__} needs the vectors of all classes, and each rank holds a shard of them; "
+                "use across_ranks(loss) without shard_classes."
+            )
         weight: Tensor = self._head[0].weight  # type: ignore[assignment]
         return super().forward(weight.flatten(0, -2), reduction=reduction)
 

@@ -97,6 +97,8 @@ class ClassLoss(Loss):
         weight: (c, d) class vectors, or (c, k, d); drawn uniformly by Glorot's rule from torch's generator.
         bias: (c,) or None; zeros at first.
         row_parameters: Those with sparse gradients.
+        num_classes: c.
+        shard: The classes whose vectors this rank holds, None where each holds all; see `shard_classes`.
     """
 
     needs_classes: ClassVar[bool] = True
@@ -128,6 +130,8 @@ class ClassLoss(Loss):
         if self.sample is not None:
             self.draws: Tensor
             self.register_buffer("draws", torch.zeros((), dtype=torch.long))
+        self.num_classes = num_classes
+        self.shard: range | None = None
         self._stats: dict[str, Tensor] = {}
         self._embeddings: Tensor | None = None
         self._labels_seen = False
@@ -137,6 +141,45 @@ class ClassLoss(Loss):
         super().__init_subclass__()
         if "__init__" in vars(cls):
             cls.__signature__ = _full_signature(cls.__init__)  # type: ignore[attr-defined]
+
+    def shard_classes(self) -> None:
+        """Keep the vectors of this rank's share of the classes only, before an optimizer is made.
+
+        `weight` and `bias` are this rank's from then on. `state_dict` puts those of all ranks together (so all must
+        call it), and `load_state_dict` takes its share of the whole: a state fits any number of ranks. The loss works
+        in `across_ranks` alone.
+
+        Raises:
+            ArgumentError: There are fewer classes than ranks.
+        """
+        world, rank = distributed.world(), distributed.rank()
+        if self.shard is not None or world == 1:
+            return
+        if self.num_classes < world:
+            raise ArgumentError(
+                f"{world} ranks need at least {world} classes to share; got {self.num_classes}."
+            )
+        self.shard = range(rank * self.num_classes // world, (rank + 1) * self.num_classes // world)
+        for name, parameter in self.class_parameters():
+            own = parameter.detach()[self.shard.start : self.shard.stop].clone()
+            setattr(self, name, nn.Parameter(own, requires_grad=parameter.requires_grad))
+
+    def class_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """Parameters with a row for each class, by name."""
+        return [("weight", self.weight)] + ([] if self.bias is None else [("bias", self.bias)])
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.shard is not None:
+            for name, parameter in self.class_parameters():
+                destination[prefix + name] = distributed.gather(parameter.detach())
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *more: Any) -> None:
+        for name, _ in [] if self.shard is None else self.class_parameters():
+            whole = state_dict.get(prefix + name)
+            if self.shard is not None and isinstance(whole, Tensor) and len(whole) == self.num_classes:
+                state_dict[prefix + name] = whole[self.shard.start : self.shard.stop]
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
     def values(self, x: Tensor, classes: Classes) -> Tensor:
         """The losses (n,) of the items x (n, d), and `record` what was seen."""
@@ -177,12 +220,16 @@ class ClassLoss(Loss):
             return self._reduce(self.values(x, self._choose(labels)), reduction)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """Logits (n, c) of embeddings (n, d), without margin: what the classes score at prediction."""
+        """Logits (n, c) of embeddings (n, d), without margin: what the classes score at prediction.
+
+        Where each rank holds a shard of the classes, all must ask for the same embeddings.
+        """
         check_matrix(embeddings, "embeddings", self.weight.shape[-1])
         with torch.autocast(embeddings.device.type, enabled=False):
             x = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
             all_rows = Classes(self.weight, None, x, x, self.unit_vectors).vectors(slice(None))  # type: ignore[arg-type]
-            return self.scores(x, all_rows)
+            scores = self.scores(x, all_rows)
+            return scores if self.shard is None else distributed.gather(scores.T.contiguous()).T
 
     @property
     def stats(self) -> dict[str, float]:
@@ -201,7 +248,8 @@ class ClassLoss(Loss):
         return stats | {"degenerate": float(self._starved)}
 
     def extra_repr(self) -> str:
-        shown = [f"num_classes={self.weight.shape[0]}", f"embedding_size={self.weight.shape[-1]}"]
+        shown = [f"num_classes={self.num_classes}", f"embedding_size={self.weight.shape[-1]}"]
+        shown += [] if self.shard is None else [f"shard={self.shard.start}:{self.shard.stop}"]
         return ", ".join(shown + ([] if self.sample is None else [f"sample={self.sample}"]))
 
     @torch.no_grad()
@@ -214,7 +262,7 @@ class ClassLoss(Loss):
             self._stats["target_angle"] = cosine.clamp(-1, 1).acos().mean()
 
     def _check(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        classes, size = self.weight.shape[0], self.weight.shape[-1]
+        classes, size = self.num_classes, self.weight.shape[-1]
         check_matrix(embeddings, "embeddings", size)
         labels = integers(labels, "labels", len(embeddings), "embedding")
         look = labels.device.type == "cpu" or not self._labels_seen
@@ -232,17 +280,44 @@ class ClassLoss(Loss):
 
     def _choose(self, labels: Tensor) -> Classes:
         """All classes, or those drawn for this step."""
-        if self.sample is None or not self.training:
-            return Classes(self.weight, self.bias, labels, labels, self.unit_vectors, self.chunk_classes)
-        rows = draw_classes(labels, len(self.weight), self.sample, self.seed, int(self.draws))
-        self.draws += 1
-        picked = [pick_rows(p, rows) for p in self.row_parameters]
         exchange = distributed.current()
-        if exchange is not None and torch.is_grad_enabled():
-            picked = exchange.same(picked)
-        weight, bias = picked[0], picked[1] if len(picked) > 1 else None
+        if self.shard is not None and exchange is None:
+            raise ArgumentError(
+                f"{type(self).__name__} holds a shard of its classes; call across_ranks(loss) in its place."
+            )
+        if self.sample is None or not self.training:
+            return self._classes(self.weight, self.bias, labels, labels, range(self.num_classes))
+        rows = draw_classes(labels, self.num_classes, self.sample, self.seed, int(self.draws))
+        self.draws += 1
         places = torch.searchsorted(rows, labels)
-        return Classes(weight, bias, places, labels, self.unit_vectors, self.chunk_classes)
+        here, start = rows, 0
+        if self.shard is not None:
+            ends = torch.searchsorted(rows, rows.new_tensor([self.shard.start, self.shard.stop])).tolist()
+            here, start = rows[ends[0] : ends[1]] - self.shard.start, ends[0]
+        picked = [pick_rows(p, here) for p in self.row_parameters]
+        if exchange is not None and self.shard is None and torch.is_grad_enabled():
+            picked = exchange.same(picked)
+        return self._classes(picked[0], picked[1] if len(picked) > 1 else None, places, labels, rows, start)
+
+    def _classes(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        places: Tensor,
+        labels: Tensor,
+        rows: Tensor | range,
+        start: int | None = None,
+    ) -> Classes:
+        """The classes `rows` of a step, of which this rank holds vectors from number `start` on."""
+        classes = Classes(weight, bias, places, labels, self.unit_vectors, self.chunk_classes)
+        if self.shard is None:
+            return classes
+        held = [weight] if bias is None else [weight, bias]
+        held = [distributed.own(p) for p in held]
+        first = self.shard.start if start is None else start
+        return classes._replace(
+            weight=held[0], bias=held[1] if bias is not None else None, first=first, whole=len(rows)
+        )
 
     def _reduce(self, values: Tensor, reduction: Reduction) -> Tensor:
         dropped = int(self.trim * len(values))

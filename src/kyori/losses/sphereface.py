@@ -138,7 +138,10 @@ class LargeMarginSoftmaxLoss(SphereFaceLoss):
 
     def radius(self, x: Tensor, classes: Classes) -> Tensor:
         weight, labels = classes.weight, classes.labels
-        own = lengths(weight)[labels] if len(weight) < len(labels) else lengths(weight[labels])
+        if classes.whole is None and len(weight) < len(labels):
+            own = lengths(weight)[labels]
+        else:
+            own = lengths(classes.vectors(labels))
         return super().radius(x, classes) * own
 
     def cosine(self, own: Tensor, x: Tensor) -> Tensor | None:

@@ -101,6 +101,11 @@ class SubCenterArcFaceLoss(ArcFaceLoss):
         return (normalize(x) * centers[labels]).sum(1) < math.cos(beyond)
 
     def _subcenters(self) -> Tensor:
+        if self.shard is not None:
+            raise ArgumentError(
+                "dominant centers need the vectors of all classes, and each rank holds a shard of them; load the "
+                "state_dict into a loss without shards."
+            )
         return self.weight if self.weight.ndim == 3 else self.weight[:, None]
 
 
@@ -168,7 +173,9 @@ class SoftTripleLoss(CosineLoss):
         values = super().values(x, classes)
         if not self.strength or classes.weight.ndim == 2:
             return values
-        return values + self.strength * self.spread_of_subcenters(classes.weight)
+        share = len(classes.weight) / classes.count  # of the classes, where ranks hold some of them each
+        spread = classes.over_all(self.spread_of_subcenters(classes.weight) * share)
+        return values + self.strength * spread
 
     def spread_of_subcenters(self, weight: Tensor) -> Tensor:
         """The regulariser of class vectors (c, k, d), a scalar."""
