@@ -96,7 +96,7 @@ def test_mistakes_are_one_line(trained, indexed, tmp_path, capsys):
         (["search", str(folder), "nowhere.png"], "'nowhere.png' is neither"),
         (["search", str(folder), str(tmp_path / "bad.npy")], "is no NumPy array"),
         (["search", str(folder), "鳥/3.png", "--url", str(tmp_path / "none")], "holds no index"),
-        (["search", "nowhere", "x.png"], "has no index yet"),
+        (["search", "nowhere", "x.png"], "is not a run folder"),
         (["index", "nowhere", "digits"], "not a run folder"),
         (["index", str(bare), str(photos), "--factory", "Flatt"], "FAISS makes no index 'Flatt'"),
         (["index", str(bare), str(photos), "--url", "redis://x"], "begins with one of"),

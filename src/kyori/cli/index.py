@@ -1,21 +1,21 @@
-"""``kyori index``: make the items of DATA searchable by a run's embedding."""
+"""``kyori index``: make the items of DATA searchable by a run's embedding; enroll and remove some."""
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from ..errors import ArgumentError, FileFormatError
+from ..errors import ArgumentError, KyoriError
 from .console import JSON, note, print_json, stops_at_ctrl_c
 
-__all__ = ["NOTE", "read_note", "register"]
+if TYPE_CHECKING:
+    from ..recognition import Recogniser
 
-#: What `kyori index` leaves in the run folder, so that `kyori search` knows where to look.
-NOTE = "index.json"
+__all__ = ["register"]
+
 Metric = Literal["euclidean", "cosine"]
 
 
@@ -27,7 +27,11 @@ def register(app: typer.Typer) -> None:
 @stops_at_ctrl_c
 def index(
     run: Path = typer.Argument(..., help="A run folder."),
-    data: str = typer.Argument(..., help="A folder, manifest, idx folder, .npz or 'digits'."),
+    data: list[str] = typer.Argument(
+        None,
+        metavar="[DATA]",
+        help="A folder, manifest, idx folder, .npz or 'digits'; with --enroll: single items.",
+    ),
     url: str | None = typer.Option(
         None, help="A folder, postgresql://…, milvus:FILE.db or http://…; RUN/index by default."
     ),
@@ -36,20 +40,74 @@ def index(
     recall: float | None = typer.Option(None, help="Share of true neighbours to be found, 0.95 by default."),
     part: str = typer.Option("all", help="train, validation, test or all."),
     overwrite: bool = typer.Option(False, help="Remove what the index holds first."),
+    enroll: str | None = typer.Option(
+        None, metavar="NAME", help="Add the items given as further ones of this identity."
+    ),
+    remove: list[str] = typer.Option([], metavar="ID", help="Remove an item; may be given several times."),
+    remove_identity: list[str] = typer.Option(
+        [], metavar="NAME", help="Remove all items of an identity (label)."
+    ),
     as_json: bool = JSON,
 ) -> None:
-    """Index the vectors of DATA, so that `kyori search RUN QUERY` finds them. Items that are there are replaced."""
+    """Index the vectors of DATA, so that `kyori search RUN QUERY` finds them. Items that are there are replaced.
+
+    With --enroll NAME the arguments are single pictures (or .npy vectors) of that identity, and are added to an index
+    that is there; --remove and --remove-identity take items out of it.
+    """
+    data = data or []
+    changes = enroll is not None or bool(remove) or bool(remove_identity)
+    if changes:
+        if any(option is not None for option in (factory, metric, recall)) or overwrite or part != "all":
+            raise ArgumentError(
+                "--factory, --metric, --recall, --part and --overwrite are for indexing DATA, not for single items."
+            )
+        if enroll is None and data:
+            raise ArgumentError("DATA with --remove: give the two one after the other, or --enroll NAME.")
+        if enroll is not None and not data:
+            raise ArgumentError("--enroll needs the items to add: pictures or .npy vectors.")
+        facts = _change(run, data, url, enroll, remove, remove_identity)
+        if as_json:
+            print_json(facts)
+        else:
+            done = f"{facts['added']:,} added, {facts['removed']:,} removed"
+            note(f"{done}; {facts['vectors']:,} vectors in {facts['url']}")
+        return
+    if len(data) != 1:
+        raise ArgumentError(f"give the DATA to index, one; got {len(data)}.")
+    facts = _build(run, data[0], url, factory, metric, recall, part, overwrite)
+    if as_json:
+        print_json(facts)
+    else:
+        built = facts["built"] or "exact"
+        print(
+            f"{facts['vectors']:,} vectors in {facts['url']} ({built}, {facts['metric']}) in {facts['seconds']:.1f} s;"
+            f" recall@10 against exact search {facts['recall_at_10']:.3f}"
+        )
+        note(f"search it with: kyori search {run} PICTURE")
+
+
+def _build(
+    run: Path,
+    data: str,
+    url: str | None,
+    factory: str | None,
+    metric: Metric | None,
+    recall: float | None,
+    part: str,
+    overwrite: bool,
+) -> dict[str, Any]:
     from ..index import open_index, redacted
+    from ..recognition.places import find_note, model_mark, write_note
     from ..runs import encode_part
 
     table, used = encode_part(run, data, part)
     note(f"{used}: {len(table):,} vectors of {table.vectors.shape[1]} numbers")
     place = url or str(run / "index")
-    model = _model(run)
+    model = model_mark(run)
     with open_index(place, metric=metric, factory=factory, recall=recall) as opened:
         if overwrite:
             opened.clear()
-        elif len(opened) and _note(run).get("model") != model:
+        elif len(opened) and find_note(run).get("model") != model:
             raise ArgumentError(
                 f"{redacted(place)} holds {len(opened):,} vectors that this run's present model did not make;"
                 " replace them with --overwrite, or name another --url."
@@ -66,49 +124,79 @@ def index(
             "seconds": round(seconds, 3),
             "recall_at_10": round(measured["recall"] if measured else opened.recall(), 4),
         }
-    _write_note(run, {"url": redacted(place), "data": data, "model": model})
-    if as_json:
-        print_json(facts)
-    else:
-        built = facts["built"] or "exact"
-        print(
-            f"{facts['vectors']:,} vectors in {facts['url']} ({built}, {facts['metric']}) in {seconds:.1f} s;"
-            f" recall@10 against exact search {facts['recall_at_10']:.3f}"
-        )
-        note(f"search it with: kyori search {run} PICTURE")
-
-
-def _model(run: Path) -> Any:
-    """Return what tells one trained model from another."""
-    try:
-        return json.loads((run / "model.json").read_text(encoding="utf-8"))["weights"]["crc32"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileFormatError(f"{run / 'model.json'} is missing or damaged: {error!r}") from error
-
-
-def _write_note(run: Path, facts: dict[str, Any]) -> None:
-    from ..files import write_atomic
-
-    text = json.dumps(facts, indent=2, ensure_ascii=False)
-    write_atomic(run / NOTE, lambda file: file.write(text.encode()))
-
-
-def _note(run: Path) -> dict[str, Any]:
-    if not (run / NOTE).exists():
-        return {}
-    try:
-        return dict(json.loads((run / NOTE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise FileFormatError(f"{run / NOTE} is damaged: {error!r}. Run kyori index again.") from error
-
-
-def read_note(run: Path) -> dict[str, Any]:
-    """Return where the run's index is and what it was made of.
-
-    Raises:
-        ArgumentError: `kyori index` was not run yet.
-    """
-    facts = _note(run)
-    if not facts:
-        raise ArgumentError(f"{run} has no index yet; make one with: kyori index {run} DATA")
+    write_note(run, {"url": redacted(place), "data": data, "model": model})
     return facts
+
+
+def _change(
+    run: Path, items: list[str], url: str | None, enroll: str | None, remove: list[str], identities: list[str]
+) -> dict[str, Any]:
+    from ..index import redacted
+    from ..recognition import Recogniser
+    from ..recognition.places import index_place
+    from .queries import id_of
+
+    with Recogniser.open(run, url=url, writable=True) as recogniser:
+        opened = recogniser.index
+        gone = [id_of(opened, text) for text in remove]
+        unknown = sorted(set(map(str, gone)) - set(map(str, opened.ids().tolist())))
+        if unknown:
+            raise ArgumentError(
+                f"--remove needs ids of the index; {unknown[0]!r} is none ({len(unknown)} are not)."
+            )
+        names = [_identity(recogniser, name) for name in identities]
+        added = _enroll(recogniser, items, enroll) if enroll is not None else 0
+        removed = recogniser.delete(gone) if gone else 0
+        for name, given in zip(names, identities, strict=True):
+            count = recogniser.remove(name)
+            if not count:
+                note(f"note: nobody called {given} is in the index.")
+            removed += count
+        opened.save()
+        facts = {"added": added, "removed": removed, "vectors": len(opened)}
+    return {**facts, "url": redacted(url or index_place(run))}
+
+
+def _identity(recogniser: Recogniser, name: str) -> Any:
+    kind = recogniser.index.columns.get("label")
+    if kind is None:
+        raise ArgumentError("the items of this index have no labels, and so no identities.")
+    if kind != "int":
+        return name
+    if not name.lstrip("-").isdigit():
+        raise ArgumentError(f"the labels of this index are integers; got {name!r}.")
+    return int(name)
+
+
+def _enroll(recogniser: Recogniser, items: list[str], name: str) -> int:
+    import numpy as np
+
+    from .queries import vector_of
+
+    opened = recogniser.index
+    label = _identity(recogniser, name)
+    further = [column for column in opened.columns if column != "label"]
+    if further:
+        raise ArgumentError(
+            f"the items of this index have further columns ({', '.join(further)}), which single items lack; add them"
+            " with a manifest: kyori index RUN MANIFEST.csv."
+        )
+    vectors = []
+    for item in items:
+        if not Path(item).is_file():
+            raise ArgumentError(f"--enroll takes files; {item!r} is none.")
+        vectors.append(vector_of(recogniser, item)[0])
+    ids: list[Any] = list(items)
+    if opened.statistics().get("ids") == "int":
+        start = max(opened.ids().tolist(), default=-1) + 1
+        ids = list(range(start, start + len(items)))
+        note(f"their ids are {ids[0]} to {ids[-1]}, as those of this index are integers.")
+    if len(set(ids)) < len(ids):
+        raise ArgumentError("--enroll needs each item once.")
+    try:
+        recogniser.add_vectors(np.stack(vectors), [label] * len(ids), ids)
+    except ValueError as error:
+        if isinstance(error, KyoriError):
+            raise
+        raise ArgumentError(f"the items must have vectors of one length: {error}") from error
+    return len(ids)

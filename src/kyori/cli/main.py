@@ -14,6 +14,7 @@ import typer
 from .. import __version__
 from ..errors import Interrupted, KyoriError
 from . import (
+    calibrate,
     clean,
     cluster,
     compare,
@@ -21,12 +22,15 @@ from . import (
     duplicates,
     embed,
     evaluate,
+    identify,
     index,
     losses,
     outliers,
     quickstart,
     search,
+    serve,
     train,
+    verify,
 )
 from .console import note, show_warnings
 
@@ -65,6 +69,10 @@ for module in (
     embed,
     index,
     search,
+    serve,
+    calibrate,
+    verify,
+    identify,
     clean,
     outliers,
     duplicates,

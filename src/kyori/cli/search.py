@@ -1,4 +1,4 @@
-"""``kyori search``: what is most like a picture, a vector, or an item of the index."""
+"""``kyori search``: what is most like a picture, a vector, a text, or an item of the index."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
-from ..errors import ArgumentError, DataError, FileFormatError
+from ..errors import ArgumentError
 from .console import JSON, note, print_json, stops_at_ctrl_c
-from .index import read_note
+from .queries import Kind, Pictures, chance, picture_of, vector_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from ..index import Index
-    from ..vectors import VectorTable
+    from ..index import Index, Rerank
+    from ..recognition import Hit, Recogniser
 
 __all__ = ["register"]
 
-Rerank = Literal["expansion", "reciprocal"]
+Way = Literal["expansion", "reciprocal", "pairwise"]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,82 +28,78 @@ def register(app: typer.Typer) -> None:
 @stops_at_ctrl_c
 def search(
     run: Path = typer.Argument(..., help="A run folder with an index."),
-    query: str = typer.Argument(..., help="A picture, a vector (.npy), or the id of an item of the index."),
+    query: str = typer.Argument(
+        ..., help="A picture, a vector (.npy), the id of an item of the index, or a text."
+    ),
     k: int = typer.Option(10, "-k", min=1, help="How many items to show."),
+    kind: Kind = typer.Option(
+        "auto", "--as", help="What QUERY is: picture, vector, id or text; found out if left out."
+    ),
     url: str | None = typer.Option(None, help="Where the index is, if not where kyori index put it."),
     label: list[str] = typer.Option([], help="Only items of this label; may be given several times."),
-    rerank: Rerank | None = typer.Option(None, help="expansion (α query expansion) or reciprocal."),
+    rerank: Way | None = typer.Option(
+        None, help="expansion (α query expansion), reciprocal, or pairwise (trained)."
+    ),
+    pictures: bool | None = typer.Option(
+        None,
+        "--pictures/--no-pictures",
+        help="Small pictures in the table; where the terminal can, if left out.",
+    ),
     html: Path | None = typer.Option(None, help="Also write a page with pictures to this file."),
     as_json: bool = JSON,
 ) -> None:
-    """Show the items of the index that are nearest to QUERY, with their labels and distances."""
-    from ..index import KReciprocal, QueryExpansion, open_index
+    """Show the items of the index that are nearest to QUERY, with labels, distances and (calibrated) probabilities."""
+    from ..recognition import Recogniser
 
-    place = url or _noted(run)
-    options = {"expansion": QueryExpansion(), "reciprocal": KReciprocal(), None: None}
-    with open_index(place, create=False, read_only=_is_folder(place)) as index:
-        vector, own = _vector(run, query, index)
+    if html is not None and not html.parent.is_dir():
+        raise ArgumentError(f"--html must name a file in a folder that is there; {html.parent} is not.")
+    with Recogniser.open(run, url=url) as recogniser:
+        index = recogniser.index
+        way = _rerank(run, rerank, recogniser)
+        vector, own = vector_of(recogniser, query, kind)
         where: dict[str, Any] | None = {"label": [_label(index, name) for name in label]} if label else None
         # An item's own entry is not what is asked for; one more is asked for and it is left out.
-        found = index.search(vector, k + (own is not None), where, rerank=options[rerank])
-        pairs = [
-            (id_, float(distance))
-            for id_, distance in zip(found.ids[0].tolist(), found.distances[0].tolist(), strict=True)
-            if distance != float("inf") and (own is None or id_ != own)
-        ][:k]
-        items = index.get([id_ for id_, _ in pairs])
+        hits = recogniser.search_vectors(vector, k + (own is not None), where, rerank=way)[0]
+        hits = [hit for hit in hits if own is None or hit.id != own][:k]
         metric = index.metric
-    rows = [
-        {"rank": rank, "id": id_, "label": _name(items, rank - 1), "distance": distance}
-        for rank, (id_, distance) in enumerate(pairs, 1)
-    ]
+    unit = (
+        f"{metric} distance"
+        if rerank in (None, "expansion")
+        else "1 − probability"
+        if rerank == "pairwise"
+        else "d*"
+    )
     if html is not None:
-        _write_page(html, run, query, own, rows, metric)
+        _write_page(html, run, query, own, kind, hits, unit)
     if as_json:
-        print_json({"query": query, "metric": metric, "matches": rows})
+        rows = [{"rank": rank, **hit.as_dict()} for rank, hit in enumerate(hits, 1)]
+        print_json({"query": query, "metric": metric, "rerank": rerank, "matches": rows})
     else:
-        _print(rows, metric)
+        _print(run, hits, unit, pictures)
     if html is not None:
         note(f"page: {html}")
 
 
-def _noted(run: Path) -> str:
-    place = str(read_note(run)["url"])
-    if ":***@" in place:
+def _rerank(run: Path, way: Way | None, recogniser: Recogniser) -> Rerank | None:
+    from ..index import KReciprocal, QueryExpansion
+    from ..recognition import PairwiseReranker
+
+    if way is None:
+        return None
+    if way != "pairwise":
+        return QueryExpansion() if way == "expansion" else KReciprocal()
+    path = run / PairwiseReranker.FILE
+    if not path.exists():
         raise ArgumentError(
-            f"the password of {place} is not kept in the run; give the whole address with --url."
+            f"{run} has no pairwise re-ranker; train one on labelled items with: kyori calibrate {run} DATA --rerank"
         )
-    return place
-
-
-def _is_folder(place: str) -> bool:
-    return Path(place.removeprefix("faiss:")).is_dir()
-
-
-def _vector(run: Path, query: str, index: Index) -> tuple[np.ndarray, Any]:
-    """Return the query's vector, and its id where it is an item of the index."""
-    import numpy as np
-
-    if Path(query).is_file():
-        if query.endswith(".npy"):
-            try:
-                return np.load(query, allow_pickle=False), None
-            except ValueError as error:
-                raise FileFormatError(f"{query} is no NumPy array of numbers: {error}") from error
-        from ..runs import open_run
-
-        return open_run(run).embedder.encode([query])[0], None
-    own: Any = query
-    if index.statistics().get("ids") == "int":
-        if not query.lstrip("-").isdigit():
-            raise ArgumentError(
-                f"QUERY must be a file or the id of an item, an integer in this index; got {query!r}."
-            )
-        own = int(query)
-    try:
-        return index.get([own]).vectors[0], own
-    except DataError as error:
-        raise ArgumentError(f"QUERY must be a file or the id of an item; {query!r} is neither.") from error
+    model = PairwiseReranker.load(path)
+    if model.metric != recogniser.metric:
+        raise ArgumentError(
+            f"{path} was trained with {model.metric} distances, and the index measures {recogniser.metric} ones;"
+            " train it again."
+        )
+    return model
 
 
 def _label(index: Index, name: str) -> Any:
@@ -118,78 +112,60 @@ def _label(index: Index, name: str) -> Any:
     return name
 
 
-def _name(items: VectorTable, row: int) -> Any:
-    if items.labels is None:
-        return None
-    label = int(items.labels[row])
-    return items.class_names[label] if items.class_names else label
-
-
-def _print(rows: list[dict[str, Any]], metric: str) -> None:
+def _print(run: Path, hits: list[Hit], unit: str, pictures: bool | None) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table()
+    from .blocks import blocks, can_show
+
+    console = Console()
+    shown = Pictures(run) if (can_show(console) if pictures is None else pictures) else None
+    probable = any(hit.probability is not None for hit in hits)
+    table = Table(show_lines=shown is not None)
     table.add_column("rank", justify="right")
+    if shown is not None:
+        table.add_column("", no_wrap=True)
     table.add_column("id", overflow="fold")
     table.add_column("label", overflow="fold")
-    table.add_column(f"{metric} distance", justify="right")
-    for row in rows:
-        label = "" if row["label"] is None else str(row["label"])
-        table.add_row(str(row["rank"]), Text(str(row["id"])), Text(label), f"{row['distance']:.4f}")
-    Console().print(table)
+    table.add_column(unit, justify="right")
+    if probable:
+        table.add_column("probability", justify="right")
+    for rank, hit in enumerate(hits, 1):
+        cells: list[Any] = [str(rank), *([blocks(shown.of(hit.id))] if shown is not None else [])]
+        cells += [Text(str(hit.id)), Text("" if hit.label is None else str(hit.label)), f"{hit.distance:.4f}"]
+        if probable:
+            cells.append(chance(hit.probability))
+        table.add_row(*cells)
+    console.print(table)
 
 
-def _write_page(path: Path, run: Path, query: str, own: Any, rows: list[dict[str, Any]], metric: str) -> None:
+def _write_page(path: Path, run: Path, query: str, own: Any, kind: Kind, hits: list[Hit], unit: str) -> None:
     """Write the query and what was found as a page, with pictures where the data are still there."""
     from ..report.page import Gallery, Heading, Section, Tile, render, tag, write_page
     from ..report.thumbnails import thumbnail
 
-    pictures = _Pictures(run)
-    asked = pictures.of(own) if own is not None else _picture(query)
+    pictures = Pictures(run)
+    asked = pictures.of(own) if own is not None else _asked(query, kind)
     tiles = [Tile([thumbnail(asked, f"query {query}") if asked is not None else ""], tag("b", query))]
-    for row in rows:
-        item = pictures.of(row["id"])
-        label = "" if row["label"] is None else str(row["label"])
-        picture = thumbnail(item, f"{row['id']} {label}") if item is not None else tag("p", row["id"])
-        caption = [tag("b", label or row["id"]), tag("span", f" {row['distance']:.4f}")]
-        tiles.append(Tile([picture], tag("span", *caption, title=str(row["id"]))))
+    for hit in hits:
+        item = pictures.of(hit.id)
+        label = "" if hit.label is None else str(hit.label)
+        picture = thumbnail(item, f"{hit.id} {label}") if item is not None else tag("p", hit.id)
+        probable = "" if hit.probability is None else f" p {chance(hit.probability)}"
+        caption = [tag("b", label or hit.id), tag("span", f" {hit.distance:.4f}{probable}")]
+        tiles.append(Tile([picture], tag("span", *caption, title=str(hit.id))))
     sections: list[Section] = [
         Heading("Query", "query"),
         Gallery("", tiles[:1]),
-        Heading(f"The {len(rows)} nearest items", "found", f"{metric} distance below each picture"),
+        Heading(f"The {len(hits)} nearest items", "found", f"{unit} below each picture"),
         Gallery("", tiles[1:]),
     ]
     write_page(path, render(f"Most like {query}", sections, lang="en", kicker="Kyori", contents="Contents"))
 
 
-def _picture(query: str) -> Any:
-    """Return the query file's picture; None for a vector."""
-    if query.endswith(".npy"):
+def _asked(query: str, kind: Kind) -> Any:
+    """Return the picture of a query that is a file; None for a vector or a text."""
+    if kind in ("vector", "text") or query.endswith(".npy") or not Path(query).is_file():
         return None
-    from PIL import Image
-
-    with Image.open(query) as file:
-        return file.copy()
-
-
-class _Pictures:
-    """The items that the index was made of, by id; opened when the first is asked for."""
-
-    def __init__(self, run: Path):
-        from ..errors import KyoriError
-        from ..runs import open_data, open_run
-
-        self._source: Any = None
-        try:
-            self._source = open_data(read_note(run)["data"], open_run(run).config)
-            self._place = {id_: row for row, id_ in enumerate(self._source.ids.tolist())}
-        except (KyoriError, OSError) as error:
-            note(f"note: the page shows no pictures, as the data cannot be opened: {error}")
-
-    def of(self, id_: Any) -> Any:
-        """Return the picture or vector of an item; None where the data no longer have it."""
-        if self._source is None or id_ not in self._place:
-            return None
-        return self._source.read(self._place[id_])
+    return picture_of(query)

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin
 
 from ..errors import ItemError
 
-__all__ = ["SUFFIXES", "Header", "convert", "decode", "probe", "to_array"]
+__all__ = ["SUFFIXES", "Box", "Header", "convert", "crop", "decode", "picture", "probe", "to_array"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others: EPS, for one, would start Ghostscript
@@ -70,8 +70,20 @@ def decode(path: str | BinaryIO, size: tuple[int, int], channels: int, box: Box 
             _draft(image, size)
         upright = ImageOps.exif_transpose(image)
         if box is not None:
-            upright = _crop(upright, box)
+            upright = crop(upright, box)
         return to_array(upright, size, channels)
+
+
+def picture(path: str) -> Image.Image:
+    """Read a whole picture, upright.
+
+    Raises:
+        ItemError: The file is damaged or too large.
+    """
+    with _open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        upright.load()
+        return upright
 
 
 def to_array(image: Image.Image, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -143,7 +155,12 @@ def _draft(image: Image.Image, size: tuple[int, int]) -> None:
         image.draft(None, (int(image.width * scale) + 1, int(image.height * scale) + 1))
 
 
-def _crop(image: Image.Image, box: Box) -> Image.Image:
+def crop(image: Image.Image, box: Box) -> Image.Image:
+    """Return the part of an upright picture inside of a box x_1, y_1, x_2, y_2 in pixels, at least one pixel.
+
+    Raises:
+        ValueError: The box does not lie inside of the picture.
+    """
     left, top, right, bottom = box
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise ValueError(

@@ -60,7 +60,8 @@ class KReciprocal:
     - ``d* = (1 − λ) d_J + λ d``
 
     With ``first`` at least the size of the index this is the paper's definition for that query; the authors' program
-    also scales each row of V and of d by itself, and counts the other queries as gallery. Distances are d*, in [0, 1].
+    also scales each row of V and of d by itself, and counts the other queries as gallery. Distances are d*, in [0, 1];
+    neighbours behind the first follow in their old order, with their old distance and the largest d* added.
 
     Attributes:
         k1: Neighbourhood, ≥ 1.
@@ -136,20 +137,21 @@ def _reciprocal_matches(
     found = find(queries, max(k, how.first))
     ids, distances = found.ids.copy(), found.distances.copy()
     for row, query in enumerate(queries):
-        known = int(np.isfinite(found.distances[row, : max(k, how.first)]).sum())
+        known = int(np.isfinite(found.distances[row, : how.first]).sum())
         if known < 2:
             continue
         around = np.concatenate([query[None], vectors_of(found.ids[row, :known])])
         again = k_reciprocal(around, how, metric)
         order = np.argsort(again, kind="stable")
         ids[row, :known], distances[row, :known] = found.ids[row, order], again[order]
+    _push_behind(distances, how.first)
     return Matches(ids[:, :k], distances[:, :k])
 
 
 def _measured(
     how: PairModel, queries: NDArray[np.float32], k: int, find: Find, vectors_of: Vectors
 ) -> Matches:
-    """Order the first neighbours by the model; those behind them follow as they came, beyond its largest value."""
+    """Order the first neighbours by the model; those behind them follow as they came."""
     found = find(queries, max(k, how.first))
     ids, distances = found.ids.copy(), found.distances.copy()
     step = max(1, _PAIRS // how.first)
@@ -166,11 +168,15 @@ def _measured(
         order = np.argsort(again, axis=1, kind="stable")
         ids[rows, : how.first] = np.take_along_axis(found.ids[rows, : how.first], order, axis=1)
         distances[rows, : how.first] = np.take_along_axis(again, order, axis=1)
-        # Distances must go on rising, in the unit of the model: what it did not see lies behind what it saw.
-        behind = distances[rows, how.first :]
-        worst = np.max(again, axis=1, initial=0.0, where=known, keepdims=True)
-        behind[:] = np.where(np.isfinite(behind), worst + behind, np.inf)
+    _push_behind(distances, how.first)
     return Matches(ids[:, :k], distances[:, :k])
+
+
+def _push_behind(distances: NDArray[np.float32], first: int) -> None:
+    """Let distances go on rising, in the new unit: what was not looked at again lies behind what was."""
+    seen = distances[:, :first]
+    worst = np.max(seen, axis=1, initial=0.0, where=np.isfinite(seen), keepdims=True)
+    distances[:, first:] += worst
 
 
 def _expanded(

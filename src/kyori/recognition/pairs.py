@@ -21,7 +21,22 @@ __all__ = ["PairFile", "is_pairs_file", "pair_distances", "pairs_of", "read_pair
 
 _TRUE, _FALSE = ("1", "true", "yes", "same"), ("0", "-1", "false", "no", "different")
 _SUFFIXES = (".csv", ".tsv", ".txt")
-_HEADS = ("a", "b", "path", "id", "left", "right", "first", "second", "image", "item", "file", "img", "anchor", "other")
+_HEADS = (
+    "a",
+    "b",
+    "path",
+    "id",
+    "left",
+    "right",
+    "first",
+    "second",
+    "image",
+    "item",
+    "file",
+    "img",
+    "anchor",
+    "other",
+)
 _MANIFEST = {"path", "label"}
 _BLOCK = 65_536
 
@@ -77,7 +92,12 @@ def read_pairs(path: str | os.PathLike[str], *, labelled: bool | None = None) ->
     rows = _rows(path)
     if not rows:
         raise FileFormatError(f"{path} lists no pairs; expected a line for each: item, item, 1 or 0.")
-    if len(rows) > 1 and len(rows[0]) <= 2 and all(cell.isdecimal() for cell in rows[0]) and len(rows[1]) in (3, 4):
+    if (
+        len(rows) > 1
+        and len(rows[0]) <= 2
+        and all(cell.isdecimal() for cell in rows[0])
+        and len(rows[1]) in (3, 4)
+    ):
         return _lfw(path, rows[1:])
     width = len(rows[0])
     if width not in (2, 3):
@@ -96,7 +116,11 @@ def read_pairs(path: str | os.PathLike[str], *, labelled: bool | None = None) ->
             )
         return PairFile([row[0] for row in rows], [row[1] for row in rows], None, path)
     answers = _TRUE + _FALSE
-    place = 0 if all(r[0].lower() in answers for r in rows) and any(r[2].lower() not in answers for r in rows) else 2
+    place = (
+        0
+        if all(r[0].lower() in answers for r in rows) and any(r[2].lower() not in answers for r in rows)
+        else 2
+    )
     a, b = (1, 2) if place == 0 else (0, 1)
     same = np.array([_answer(path, number, row[place]) for number, row in enumerate(rows, 1)])
     return PairFile([row[a] for row in rows], [row[b] for row in rows], same, path)
@@ -177,7 +201,9 @@ def _is_header(row: Sequence[str]) -> bool:
     if len(row) == 3:
         answers = _TRUE + _FALSE
         return row[2].lower() not in answers and row[0].lower() not in answers
-    return all(cell.lower().rstrip("0123456789_-ab ") in ("", *_HEADS) and not cell.isdecimal() for cell in row)
+    return all(
+        cell.lower().rstrip("0123456789_-ab ") in ("", *_HEADS) and not cell.isdecimal() for cell in row
+    )
 
 
 def _answer(path: Path, number: int, text: str) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..distances import row_distance
 from ..errors import ArgumentError, DataError
+from ..evaluation.calibration import Calibration
 from ..index import Index, Rerank, open_index
 from ..runs import open_run
 from ..vectors import VectorTable
@@ -238,13 +239,13 @@ class Recogniser:
         Raises:
             ArgumentError: The run is not calibrated for verification.
         """
-        self._verification()  # before two items are encoded in vain
+        self.require_verification()  # before two items are encoded in vain
         vectors = self.embed([a, b])
         return self.verify_vectors(vectors[:1], vectors[1:])[0]
 
     def verify_vectors(self, a: ArrayLike, b: ArrayLike) -> list[Verdict]:
         """Decide for each row of ``a`` ``(m, d)`` whether it is the same as that row of ``b`` ``(m, d)``."""
-        calibration = self._verification()
+        calibration = self.require_verification()
         distances = self.distances(a, b)
         target = "{}={:g}".format(*calibration.target)
         return [
@@ -265,6 +266,19 @@ class Recogniser:
                 strict=True,
             )
         ]
+
+    def require_verification(self) -> Calibration:
+        """Return the calibration that :meth:`verify` decides by.
+
+        Raises:
+            ArgumentError: There is none.
+        """
+        if self.calibration is None or self.calibration.verification is None:
+            raise ArgumentError(
+                f"{self.name} is not calibrated for verification; find the threshold with: kyori calibrate"
+                f" {self.name} PAIRS|DATA --far 1e-3"
+            )
+        return self.calibration.verification
 
     def distances(self, a: ArrayLike, b: ArrayLike) -> Vectors:
         """Return the distance ``(m,)`` of each row of ``a`` to the same row of ``b``, both ``(m, d)``."""
@@ -415,14 +429,6 @@ class Recogniser:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _verification(self) -> Any:
-        if self.calibration is None or self.calibration.verification is None:
-            raise ArgumentError(
-                f"{self.name} is not calibrated for verification; find the threshold with: kyori calibrate"
-                f" {self.name} PAIRS|DATA --far 1e-3"
-            )
-        return self.calibration.verification
 
     def _labels(self, ids: Sequence[Any]) -> dict[Any, Label | None]:
         """Return the label of each id; what another thread has deleted since is left out."""

@@ -136,5 +136,9 @@ def calibrate_gallery(
         items=len(gallery),
         tpir=found.tpir(calibration.threshold),
     )
-    facts = {"probes": len(probes), "enrolled": int(mated.sum()), "rank_1": float((found.rank[mated] == 1).mean())}
+    facts = {
+        "probes": len(probes),
+        "enrolled": int(mated.sum()),
+        "rank_1": float((found.rank[mated] == 1).mean()),
+    }
     return made, facts
