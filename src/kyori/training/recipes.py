@@ -64,7 +64,11 @@ RECIPES: dict[str, RunConfig] = {
     # Henderson et al. 2017, with the settings that sentence-transformers gives for fine-tuning on pairs of texts.
     # The backbone is a folder or a name on the hub: --backbone FOLDER.
     "text-pairs": RunConfig(
-        model={"backbone": "sentence-transformers/all-MiniLM-L6-v2", "embedding_size": None, "pretrained": True},
+        model={
+            "backbone": "sentence-transformers/all-MiniLM-L6-v2",
+            "embedding_size": None,
+            "pretrained": True,
+        },
         loss={"name": "mnr", "scale": 20.0},
         batches={"kind": "aligned", "batch_size": 64},
         optimizer={"name": "adamw", "lr": 2e-5, "weight_decay": 0.01},

@@ -145,7 +145,7 @@ def _check_aligned(config: RunConfig, source: Source, references: bool) -> None:
             f"batches.kind aligned needs rows of anchor and positive; {source.name} has single items. Use pk."
         )
     if not references or config.loss.memory is not None:
-        what = "a memory" if references else f"the loss '{config.loss.name}'"
+        what = "a memory" if config.loss.memory is not None else f"the loss '{config.loss.name}'"
         raise ConfigError(f"batches.kind aligned does not go with {what}, which takes no references; use pk.")
 
 
