@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from .distances import Distance, check_distance, pairwise_distance
 from .errors import ArgumentError
 
-__all__ = ["Matches", "distance_blocks", "first_keys", "nearest", "order_keys"]
+__all__ = ["Matches", "Screen", "distance_blocks", "first_keys", "nearest", "order_bits", "order_keys"]
 
 _BLOCK_ITEMS = 2_000_000  # distances held at a time; with their temporaries about 100 MB, and cache-friendly
 _SAME_DIRECTION = 1e-13  # a cosine distance below the rounding of float32 coordinates is 0
@@ -128,9 +128,14 @@ def order_keys(distances: NDArray[np.float32]) -> NDArray[np.int64]:
     The upper half of a key is the float's bits in an order-preserving form and the lower half is the column,
     so keys are unique: any sort, and any partial sort, gives the one right order.
     """
-    bits = (distances + np.float32(0)).view(np.int32)  # adding 0 turns −0 into 0
+    return (order_bits(distances).astype(np.int64) << 32) | np.arange(distances.shape[1])
+
+
+def order_bits(values: NDArray[np.float32]) -> NDArray[np.int32]:
+    """Turn floats into integers of the same order, equal where the floats are."""
+    bits = (values + np.float32(0)).view(np.int32)  # adding 0 turns −0 into 0
     bits ^= (bits >> 31) & 0x7FFFFFFF  # negative floats sort backwards by their bits
-    return (bits.astype(np.int64) << 32) | np.arange(distances.shape[1])
+    return bits
 
 
 def first_keys(keys: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -139,3 +144,99 @@ def first_keys(keys: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         keys.partition(count - 1, axis=1)
     keys[:, :count].sort(axis=1)
     return keys[:, :count] & 0xFFFFFFFF
+
+
+class Screen:
+    """Fast comparison of distances in float32, with a bound on its error, and the exact distance of chosen pairs.
+
+    What is farther from a threshold than the bound is decided by one float32 matrix product; the few pairs within
+    it are decided exactly. The answer is that of exact distances, for about the price of the product.
+
+    Values are squared distances less the query's own square (euclidean), −cosine or −dot product: they order the
+    gallery of one query as its distances do.
+
+    Args:
+        queries: ``(q, d)`` float32.
+        gallery: ``(m, d)`` float32.
+        metric: One of ``Screen.METRICS``.
+
+    Attributes:
+        slack: ``(q,)`` float64; a coarse value is within it of the true one, rounding of the distance included.
+    """
+
+    METRICS = ("euclidean", "squared_euclidean", "cosine", "dot")
+
+    def __init__(self, queries: NDArray[np.float32], gallery: NDArray[np.float32], metric: Distance):
+        self._queries, self._gallery, self._metric = queries, gallery, metric
+        self._euclidean = metric in ("euclidean", "squared_euclidean")
+        d = gallery.shape[1]
+        # Rounding grows with the norms, so the origin is put into the middle where that changes no distance.
+        self._centre = gallery.mean(axis=0, dtype=np.float64).astype(np.float32) if self._euclidean else np.float32(0)
+        self._columns = self._prepared(gallery)
+        own, other = _lengths(queries - self._centre), _lengths(gallery - self._centre)
+        self._own = own
+        reach = float(other.max(initial=0.0))
+        # γ of a dot product of d terms in any order of summation (Higham 2002, §3.1), on top of rounded inputs.
+        unit = (d + 32) * float(np.finfo(np.float32).eps) / 2
+        if metric == "cosine":
+            self.slack = np.full(len(queries), unit)
+        elif metric == "dot":
+            self.slack = unit * own * reach
+        else:
+            self.slack = unit * (own + reach) ** 2
+        longest = max(float(_lengths(queries).max(initial=0.0)), float(_lengths(gallery).max(initial=0.0)))
+        self._floor = 2 * (2 * float(np.finfo(np.float32).eps)) ** 2 * longest**2  # as in kyori.distances
+
+    def block(self, rows: slice, columns: slice) -> NDArray[np.float32]:
+        """Return ``(b, w)`` coarse values."""
+        left = self._prepared(self._queries[rows])
+        if self._euclidean:
+            left[:, :-1] *= -2
+            left[:, -1] = 1
+        else:
+            np.negative(left, out=left)
+        return left @ self._columns[columns].T
+
+    def exact(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return for ``(p,)`` pairs the distance, rounded once to float32, and the value in float64."""
+        distances, values = np.empty(len(rows), np.float32), np.empty(len(rows))
+        step = max(1, 1_000_000 // max(1, self._gallery.shape[1]))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            a = self._queries[rows[part]].astype(np.float64)
+            b = self._gallery[columns[part]].astype(np.float64)
+            if self._euclidean:
+                square = np.square(a - b).sum(axis=1)
+                values[part] = square - self._own[rows[part]] ** 2
+                distances[part] = np.where(square <= self._floor, 0, square)
+                continue
+            cosine = np.einsum("pd,pd->p", a, b)
+            if self._metric == "cosine":
+                norms = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
+                cosine = np.divide(cosine, norms, out=np.zeros_like(cosine), where=norms > 0)
+                far = 1 - cosine
+                distances[part] = np.where(far < _SAME_DIRECTION, 0, far)
+            else:
+                distances[part] = -cosine
+            values[part] = -cosine
+        if self._metric == "euclidean":
+            np.sqrt(distances, out=distances)
+        return distances, values
+
+    def _prepared(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the rows of the product: centred with their square as one more column, or directions, or as is."""
+        if self._euclidean:
+            rows = np.empty((len(vectors), vectors.shape[1] + 1), np.float32)
+            np.subtract(vectors, self._centre, out=rows[:, :-1])
+            rows[:, -1] = np.einsum("nd,nd->n", rows[:, :-1], rows[:, :-1], dtype=np.float64)
+            return rows
+        if self._metric == "cosine":
+            lengths = _lengths(vectors)
+            return (vectors / np.where(lengths > 0, lengths, 1)[:, None].astype(np.float32)).astype(np.float32)
+        return np.array(vectors)
+
+
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
@@ -10,6 +10,10 @@ from ..results import Result
 from .bootstrap import Bootstrap
 from .measures import Measure
 from .task import Task
+
+if TYPE_CHECKING:
+    from .per_query import PerQueryFile
+    from .retrieval import Retrieval
 
 __all__ = ["Context", "NoPositive", "Unit", "unknown"]
 
@@ -26,6 +30,9 @@ class Context:
     seed: int
     no_positive: NoPositive
     block_rows: int | None
+    memory: int | None = None
+    per_query: "PerQueryFile | None" = None
+    retrieval: "Retrieval | None" = None  # when it was computed already, on several ranks
     notes: list[str] = field(default_factory=list)
     curves: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
 
