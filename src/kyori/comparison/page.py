@@ -9,21 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..report import figures
+from ..report import Spring, figures
+from ..report.confusion import confusion
+from ..report.curves import curves
+from ..report.maps import maps
+from ..report.norms import norms
 from ..report.page import Details, Facts, Heading, Markup, Prose, Section, Table, render, tag, write_page
-from ..report.sections import (
-    Method,
-    curves,
-    machine,
-    maps,
-    reading,
-    reproduce,
-    span_text,
-    value_text,
-    verification,
-)
+from ..report.plates import write_figures
+from ..report.projection import Layout
+from ..report.sections import Method, machine, reading, reproduce, span_text, value_text
 from ..report.showcase import Items, pairs, queries
+from ..report.springs import springs
+from ..report.verification import verification
 from ..report.words import Words
+from ..runs import spring_of
 from .board import Board
 from .methods import BASELINES
 from .statistics import Comparison, Row
@@ -34,7 +33,15 @@ __all__ = ["write_report"]
 _COLUMNS = ("recall@1", "map@r", "auc", "eer", "tar@far=", "accuracy", "nmi")
 
 
-def write_report(board: Board, source: Items, path: str | PathLike[str], lang: str = "en") -> Path:
+def write_report(
+    board: Board,
+    source: Items,
+    path: str | PathLike[str],
+    lang: str = "en",
+    *,
+    layout: Layout = "tsne",
+    figures_to: str | PathLike[str] | None = None,
+) -> Path:
     """Write the report of a comparison as a page of one file that opens without a network.
 
     Args:
@@ -42,12 +49,14 @@ def write_report(board: Board, source: Items, path: str | PathLike[str], lang: s
         source: The test items, in the order of the cells' tables.
         path: The ``.html`` file to write; written in one step.
         lang: ``"en"`` or ``"ja"``.
+        layout: How the maps are laid out: ``"tsne"``, ``"pca"``, or ``"umap"`` where that is installed.
+        figures_to: A folder for each figure as SVG, CSV and JSON; None writes none.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: An unknown language.
+        ArgumentError: An unknown language or layout.
     """
     words = Words(lang)
     methods = _methods(board)
@@ -58,10 +67,13 @@ def write_report(board: Board, source: Items, path: str | PathLike[str], lang: s
         Facts(_facts(board, words)),
         *_leaderboard(board, methods, words),
         *curves(methods, board.measure, words),
-        *maps(_raw_first(methods), board.measure, words),
+        *maps(_raw_first(methods), board.measure, words, items=source, layout=layout),
         *verification(methods, words),
+        *confusion(winner, words),
         *pairs(winner, source, words),
         *queries(winner, source, board.measure, words),
+        *springs(methods, _forces(methods), words),
+        *norms(methods, winner, source, words),
         *reading(winner.results, words, intervals=words("reading.intervals")),
         *reproduce(board.command, winner.results.provenance, words),
     ]
@@ -73,7 +85,21 @@ def write_report(board: Board, source: Items, path: str | PathLike[str], lang: s
         contents=words("contents"),
         footer=[words("footer", version=__version__)],
     )
+    if figures_to is not None:
+        write_figures(sections, figures_to, lang)
     return write_page(path, page)
+
+
+def _forces(methods: Sequence[Method]) -> dict[str, Spring]:
+    """The springs of the methods that were trained with a loss."""
+    found = {}
+    for method in methods:
+        labels = method.first.table.labels
+        classes = None if labels is None else len(np.unique(labels))
+        spring = spring_of(method.first.results, classes=classes)
+        if spring is not None:
+            found[method.name] = spring
+    return found
 
 
 def _sentences(text: str, lang: str) -> list[str]:
@@ -170,9 +196,15 @@ def _columns(
         columns.append((title, lambda row, name=name: value_text(name, row.measures[name].value)))  # type: ignore[misc]
     return [
         *columns,
-        (words("board.seconds"), lambda row: words.duration(row.seconds) if row.parameters else "–"),
+        (words("board.seconds"), lambda row: _duration(row, words)),
         (words("board.parameters"), lambda row: f"{row.parameters:,}" if row.parameters else "–"),
     ]
+
+
+def _duration(row: Row, words: Words) -> object:
+    if not row.parameters:
+        return "–"
+    return tag("span", words.duration(row.seconds), data_value=f"{row.seconds:.6g}")
 
 
 def _other_measures(row: Row, ranked: str) -> list[str]:

@@ -160,10 +160,11 @@ class Embedder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return embeddings (b, d), of length 1 if ``normalize``."""
-        embeddings = self.features(x)
-        return F.normalize(embeddings.float(), dim=1) if self.normalize else embeddings
+        return self._scaled(self.features(x))
 
-    @torch.no_grad()
+    def _scaled(self, features: Tensor) -> Tensor:
+        return F.normalize(features.float(), dim=1) if self.normalize else features
+
     def encode(self, items: Any, *, batch_size: int = 256) -> np.ndarray:
         """Return the embeddings of items, in their order.
 
@@ -183,25 +184,47 @@ class Embedder(nn.Module):
             ArgumentError: Items of the wrong shape or kind.
             ItemError: An item that cannot be read, by path.
         """
+        return self.encode_with_norms(items, batch_size=batch_size)[0]
+
+    @torch.no_grad()
+    def encode_with_norms(self, items: Any, *, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+        """Return the embeddings of items as `encode` does, and the lengths that their features had before scaling.
+
+        Short features are those of hard items where nothing holds the lengths constant (Ranjan et al. 2017).
+
+        Args:
+            items: As in `encode`.
+            batch_size: Items at a time, ≥ 1.
+
+        Returns:
+            Arrays (n, d) and (n,) of float32. Without ``normalize`` the lengths are those of the embeddings.
+
+        Raises:
+            ArgumentError: Items of the wrong shape or kind.
+            ItemError: An item that cannot be read, by path.
+        """
         if batch_size < 1:
             raise ArgumentError(f"batch_size must be ≥ 1; got {batch_size}.")
         was_training = self.training
         self.eval()
         places: list[np.ndarray] = []
-        parts = []
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
         try:
             for position, raw in batches_of(items, self.preprocess, batch_size):
                 if position is not None:
                     places.append(position)
-                parts.append(self(self.preprocess(raw, self.device)).float().cpu().numpy())
+                features = self.features(self.preprocess(raw, self.device))
+                lengths = torch.linalg.vector_norm(features.float(), dim=1)
+                parts.append((self._scaled(features).float().cpu().numpy(), lengths.cpu().numpy()))
         finally:
             self.train(was_training)
         if not parts:
-            return np.zeros((0, self.embedding_size), dtype=np.float32)
-        vectors = np.concatenate(parts)
+            return np.zeros((0, self.embedding_size), dtype=np.float32), np.zeros(0, dtype=np.float32)
+        vectors, norms = (np.concatenate(side) for side in zip(*parts, strict=True))
         if places:
-            vectors[np.concatenate(places)] = vectors.copy()
-        return vectors
+            order = np.concatenate(places)
+            vectors[order], norms[order] = vectors.copy(), norms.copy()
+        return vectors, norms
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``model.safetensors`` and ``model.json`` into ``folder``, which is made if need be."""

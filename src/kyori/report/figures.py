@@ -29,11 +29,14 @@ __all__ = [
     "canvas",
     "colour",
     "css",
+    "det",
     "distances",
     "frame",
     "interval",
     "learning",
+    "matrix",
     "roc",
+    "scale",
     "scatter",
     "to_svg",
 ]
@@ -122,6 +125,7 @@ def learning(
     others: Sequence[tuple[np.ndarray, np.ndarray]] = (),
     paint: str = PALETTE[0],
     y_limits: tuple[float, float] | None = None,
+    share: bool = False,
 ) -> Figure:
     """Draw values against epochs: one thin line a run, the runs of other methods in grey behind them.
 
@@ -130,6 +134,7 @@ def learning(
         others: The same of what is to be shown for comparison.
         paint: Colour of the runs.
         y_limits: Common limits of several panels.
+        share: Whether the values are shares, so that the axis goes from 0 to 1 and says percent.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -142,6 +147,9 @@ def learning(
             axes.plot(epochs, values, color=paint, marker="o", markersize=4)
     if y_limits is not None:
         axes.set_ylim(*y_limits)
+    if share:
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     frame(axes, ticks=3)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
@@ -152,6 +160,7 @@ def roc(
     *,
     paints: Mapping[str, str],
     best: str = "",
+    small: bool = False,
 ) -> Figure:
     """Draw true accept rates against false accept rates (logarithmic), the best curve thick and on top.
 
@@ -160,8 +169,10 @@ def roc(
             lines between the points.
         paints: Colour by series.
         best: The series to bring out.
+        small: Draw it as small as one panel of many.
     """
-    figure, axes = canvas(7.2, 4.0, left=0.08, bottom=0.085)
+    size = (2.4, 1.7, 0.17, 0.16) if small else (7.2, 4.0, 0.08, 0.085)
+    figure, axes = canvas(*size[:2], left=size[2], bottom=size[3])
     every = [far for seeds in curves.values() for far, _ in seeds]
     smallest = min((far[far > 0].min() for far in every if (far > 0).any()), default=1e-3)
     floor = 10.0 ** np.clip(np.floor(np.log10(smallest)), -5, -2)
@@ -173,12 +184,90 @@ def roc(
         line.set(linestyle="--" if dashed else "-", zorder=3 if name == best else 2, gid=f"series-{number}")
     axes.set_xscale("log")
     axes.set(xlim=(floor, 1), ylim=(0, 1.01))
-    frame(axes, ticks=5)
+    frame(axes, ticks=3 if small else 5)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.{max(0, -round(np.log10(value)) - 2)}%}")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.minorticks_off()
     axes.tick_params(axis="x", pad=7)  # clear of the lowest number of the other axis
     return figure
+
+
+#: Rates that a normal-deviate axis names.
+_RATES = (1e-5, 1e-4, 1e-3, 0.01, 0.05, 0.2, 0.5, 0.8)
+
+
+def det(
+    curves: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    *,
+    paints: Mapping[str, str],
+    best: str = "",
+) -> tuple[Figure, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Draw false reject rates against false accept rates, both on axes of normal deviates (Martin et al. 1997).
+
+    Distances that are normally distributed give a straight line; where it crosses the diagonal, both rates are equal.
+
+    Args:
+        curves: As in :func:`roc`; the means over the seeds are drawn.
+        paints: Colour by series.
+        best: The series to bring out.
+
+    Returns:
+        The figure, and by series the rates ``(far, frr)`` that are drawn.
+    """
+    from scipy.special import ndtri
+
+    figure, axes = canvas(7.2, 4.0, left=0.08, bottom=0.085)
+    every = [far for seeds in curves.values() for far, _ in seeds]
+    smallest = min((far[far > 0].min() for far in every if (far > 0).any()), default=1e-3)
+    floor = 10.0 ** np.clip(np.floor(np.log10(smallest)), -5, -2)
+    grid = np.unique(np.concatenate([np.geomspace(floor, 0.1, 160), np.linspace(0.1, 0.9, 80)]))
+    drawn = {}
+    for number, (name, seeds) in enumerate(curves.items()):
+        frr = 1 - np.mean([np.interp(grid, far, tar) for far, tar in seeds], axis=0)
+        drawn[name] = grid, frr
+        dashed = paints[name] == NEUTRAL
+        (line,) = axes.plot(ndtri(grid), ndtri(np.clip(frr, floor, 0.99)), color=paints[name])
+        line.set(linewidth=2.6 if name == best else 1.3, zorder=3 if name == best else 2)
+        line.set(linestyle="--" if dashed else "-", gid=f"series-{number}")
+    ends = ndtri(floor), ndtri(0.9)
+    axes.plot(ends, ends, color=GRID, linewidth=0.9, zorder=1)  # equal error rates
+    axes.set(xlim=ends, ylim=ends)
+    frame(axes, ticks=5)
+    named = [rate for rate in _RATES if floor <= rate <= 0.9]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(ndtri(named), [f"{100 * rate:g}%" for rate in named])
+    axes.tick_params(axis="x", pad=7)
+    return figure, drawn
+
+
+def matrix(share: np.ndarray, names: Sequence[str]) -> Figure:
+    """Draw a matrix ``(c, c)`` of shares with its names: for a file, the page has a table of its own."""
+    side = 1.6 + 0.32 * len(names)
+    figure, axes = canvas(side, side, left=0.3, bottom=0.3)
+    axes.imshow(share, cmap="Greys", vmin=0, vmax=1)
+    places = range(len(names))
+    axes.set_xticks(places, names, rotation=60, ha="right")
+    axes.set_yticks(places, names)
+    for i, j in np.argwhere(share >= 0.005):
+        paint = PAPER if share[i, j] > 0.5 else INK
+        axes.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", size=7, color=paint)
+    axes.tick_params(length=0, labelsize=8)
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        text.set_parse_math(False)
+    return figure
+
+
+def scale(figure: Figure) -> str:
+    """Return ``"a b c d"``: a point (x, y) stands at (a + b·x, c + d·y) in the SVG of a figure with linear axes."""
+    axes = figure.axes[0]
+    (left, bottom), (right, top) = (
+        np.multiply(axes.transData.transform(corner), 72 / figure.dpi)
+        for corner in ((axes.get_xlim()[0], axes.get_ylim()[0]), (axes.get_xlim()[1], axes.get_ylim()[1]))
+    )
+    height = 72 * figure.get_size_inches()[1]
+    (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
+    b, d = (right - left) / (x1 - x0), -(top - bottom) / (y1 - y0)
+    return " ".join(f"{value:.7g}" for value in (left - b * x0, b, height - bottom - d * y0, d))
 
 
 def distances(
@@ -198,7 +287,7 @@ def distances(
         axes.stairs(shares, edges, fill=True, color=paint, alpha=0.3, linewidth=0, gid=gid)
         axes.stairs(shares, edges, color=paint, linewidth=1.3, gid=gid)
     if threshold is not None and np.isfinite(threshold):
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (3, 2)))
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (3, 2)), gid="mark-threshold")
     axes.set_xlim(float(edges[0]), float(edges[-1]))
     axes.set_ylim(bottom=0)
     frame(axes, ticks=3)
@@ -283,6 +372,7 @@ _CLEANING: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"<metadata>.*?</metadata>|<!--.*?-->|<defs>.*?</defs>", ""),
     (r' clip-path="[^"]*"', ""),
     (r'id="series-(-?\d+)"', r'data-series="\1"'),
+    (r'id="mark-(\w+)"', r'data-mark="\1"'),
     (r' id="[^"]*"', ""),
     (r"font: (?:\w+ )*?([\d.]+px) [^;\"]*", r"font-size: \1"),
     (r"(\d\.\d{2})\d+(?=[^<>]*>)", r"\1"),  # coordinates, not the numbers that are read

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from os import PathLike
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..files import write_atomic
+from .data import Data, stem
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Plot
 
 __all__ = [
     "Code",
@@ -132,12 +136,16 @@ class Facts:
 class Table:
     """A table with a header row; it scrolls sideways where the screen is narrow.
 
+    The page's script sorts it by the column whose title is chosen: by an element's ``data-value`` in the cell, else
+    by the number that the cell begins with, else by its text.
+
     Attributes:
         columns: Titles; those after the first ``text_columns`` hold numbers and are set flush right.
         rows: Cells, one sequence a row; the first cell is the row's heading.
         caption: Says what the table shows; read out first by a screen reader.
         best: Rows to emphasise.
         text_columns: How many columns hold text.
+        title: Stands above it, where several tables stand under one heading.
     """
 
     columns: Sequence[object]
@@ -145,6 +153,7 @@ class Table:
     caption: str
     best: frozenset[int] = frozenset()
     text_columns: int = 1
+    title: str = ""
 
     def html(self) -> Markup:
         """Return the table in a box of its own."""
@@ -156,7 +165,8 @@ class Table:
             tag("thead", tag("tr", *titles)),
             tag("tbody", *body),
         )
-        return tag("div", table, class_="scroll", role="region", tabindex=0, aria_label=self.caption)
+        box = tag("div", table, class_="scroll", role="region", tabindex=0, aria_label=self.caption)
+        return tag("section", tag("h3", self.title), box) if self.title else box
 
     def _kind(self, column: int) -> str | None:
         return "number" if column >= self.text_columns else None
@@ -221,9 +231,23 @@ class Legend:
         return tag("ul", *(key.html() for key in self.keys), *note, class_="legend")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Figure:
-    """A drawing with its titles set in HTML, so that they take the page's fonts and language."""
+    """A drawing with its titles set in HTML, so that they take the page's fonts and language.
+
+    Attributes:
+        drawing: The picture as markup.
+        title: Stands above it.
+        caption: Stands below it.
+        y_title: What is measured upwards; on the page.
+        x_title: What is measured to the right; on the page.
+        best: Whether it belongs to the best method.
+        data: The numbers that are drawn; the page offers them as a file.
+        data_label: Text of the link to them.
+        plot: What a file of its own is drawn from.
+        axes: Names of the axes in that file, where the page leaves them out.
+        facts: Values for the page's script, by the names of ``data-`` attributes.
+    """
 
     drawing: Markup
     title: str = ""
@@ -231,33 +255,54 @@ class Figure:
     y_title: str = ""
     x_title: str = ""
     best: bool = False
+    data: Data | None = None
+    data_label: str = "data"
+    plot: Plot | None = None
+    axes: tuple[str, str] = ("", "")
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     def html(self) -> Markup:
         """Return a ``figure`` element."""
+        caption = tag("figcaption", self.caption) if self.caption else ""
         parts = [
             tag("h3", self.title) if self.title else "",
             tag("div", self.y_title, class_="axis") if self.y_title else "",
             self.drawing,
             tag("div", self.x_title, class_="axis below") if self.x_title else "",
-            tag("figcaption", self.caption) if self.caption else "",
+            tag("div", *(p for p in (caption, self._link()) if p), class_="under"),
         ]
-        return tag("figure", *(p for p in parts if p), class_="best" if self.best else None)
+        facts = {f"data_{name}": value for name, value in self.facts.items()}
+        return tag("figure", *(p for p in parts if p), class_="best" if self.best else None, **facts)
+
+    def _link(self) -> Markup:
+        if self.data is None:
+            return Markup()
+        name, label = f"{stem(self.data.name)}.csv", f"{self.data_label}: {self.title or self.data.name}"
+        return tag("a", self.data_label, href=self.data.uri(), download=name, class_="data", aria_label=label)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panels:
-    """Figures side by side: small multiples, with one legend for all."""
+    """Figures side by side: small multiples, with one legend for all.
+
+    Attributes:
+        figures: The figures.
+        legend: Names of their series.
+        size: How much room each of them takes.
+        sheet: Thumbnails of the items in the figures, see :mod:`kyori.report.sheet`.
+    """
 
     figures: Sequence[Figure]
     legend: Legend | None = None
     size: Literal["small", "large"] = "small"
+    sheet: Markup | None = None
 
     def html(self) -> Markup:
         """Return the legend and a grid of figures."""
         legend = self.legend.html() if self.legend else ""
         size = "few" if self.size == "small" and len(self.figures) < 3 else self.size
         grid = tag("div", *(figure.html() for figure in self.figures), class_=f"panels {size}")
-        return tag("div", legend or Markup(), grid, class_="figure-set")
+        return tag("div", legend or Markup(), grid, self.sheet or Markup(), class_="figure-set")
 
 
 @dataclass(frozen=True)
@@ -333,7 +378,8 @@ def render(
         tag("title", title),
         tag("style", Markup(_asset("page.css"))),
     )
-    body = tag("body", tag("main", header, *parts, foot), tag("script", Markup(_asset("page.js"))))
+    script = Markup(_asset("page.js") + _asset("pictures.js"))
+    body = tag("body", tag("main", header, *parts, foot), tag("script", script))
     return Markup(f"<!doctype html>\n{tag('html', head, body, lang=lang)}\n")
 
 

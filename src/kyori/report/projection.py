@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, MissingExtraError, nearest_name
+from ..optional import require
 
-__all__ = ["Projection", "project"]
+__all__ = ["Layout", "Projection", "layouts", "project"]
+
+Layout = Literal["tsne", "umap", "pca"]
 
 #: Up to here scikit-learn's Barnes-Hut tree is faster than openTSNE's Fourier grid.
 _TREE_LIMIT = 3000
@@ -24,7 +27,7 @@ class Projection:
         points: Positions ``(m, 2)`` float32.
         items: Which vectors they stand for ``(m,)``, ascending.
         total: How many vectors there were; ``m < total`` means that a sample is shown, and a caption must say so.
-        method: ``"tsne"`` or ``"pca"``: what was drawn in the end.
+        method: ``"tsne"``, ``"umap"`` or ``"pca"``: what was drawn in the end.
     """
 
     points: np.ndarray
@@ -36,7 +39,7 @@ class Projection:
 def project(
     vectors: np.ndarray,
     *,
-    method: Literal["tsne", "pca"] = "tsne",
+    method: Layout = "tsne",
     seed: int = 0,
     max_items: int = 1000,
     iterations: int = 500,
@@ -49,13 +52,15 @@ def project(
 
     Args:
         vectors: Finite numbers ``(n, d)``, n ≥ 1.
-        method: ``"tsne"`` or ``"pca"``.
-        seed: Seed of the sample and of t-SNE.
+        method: ``"tsne"``, ``"pca"``, or ``"umap"`` (McInnes et al. 2018) where the package umap-learn is installed;
+            it starts and samples like t-SNE. See :func:`layouts`.
+        seed: Seed of the sample and of the layout.
         max_items: More vectors than this are sampled evenly at random.
         iterations: Steps of t-SNE; its picture hardly changes after 500.
 
     Raises:
         ArgumentError: Wrong shape, no vectors, numbers that are not finite, or an unknown method.
+        MissingExtraError: ``"umap"`` without the package.
 
     >>> project(np.eye(3), method="pca").points.shape
     (3, 2)
@@ -65,16 +70,30 @@ def project(
         raise ArgumentError(f"vectors must have shape (n, d) with n ≥ 1 and d ≥ 1; got {vectors.shape}.")
     if not np.isfinite(vectors).all():
         raise ArgumentError("vectors must be finite; got NaN or infinity. Did the training diverge?")
-    if method not in ("tsne", "pca"):
-        raise ArgumentError(f"method must be 'tsne' or 'pca'; got {method!r}.")
+    if method not in get_args(Layout):
+        raise ArgumentError(
+            f"method must be 'tsne', 'umap' or 'pca'; got {method!r}{nearest_name(str(method), get_args(Layout))}"
+        )
+    if method == "umap" and "umap" not in layouts():
+        raise MissingExtraError(
+            "UMAP needs the package umap-learn, which Kyori does not bring: pip install umap-learn, or take "
+            "method='tsne'."
+        )
     total = len(vectors)
     items = np.arange(total)
     if total > max_items:
         items = np.sort(np.random.default_rng(seed).choice(total, max_items, replace=False))
     components = _principal(vectors[items], seed)
-    if method == "tsne" and len(items) >= 5 and components.any():
-        return Projection(_tsne(components, seed, iterations), items, total, "tsne")
+    if method != "pca" and len(items) >= 5 and components.any():
+        lay = _tsne if method == "tsne" else _umap
+        return Projection(lay(components, seed, iterations), items, total, method)
     return Projection(components[:, :2], items, total, "pca")
+
+
+def layouts() -> tuple[Layout, ...]:
+    """Return the methods that can be used here: ``"umap"`` needs the package umap-learn."""
+    installed = importlib.util.find_spec("umap") is not None
+    return tuple(name for name in get_args(Layout) if name != "umap" or installed)
 
 
 def _principal(vectors: np.ndarray, seed: int) -> np.ndarray:
@@ -88,11 +107,28 @@ def _principal(vectors: np.ndarray, seed: int) -> np.ndarray:
     return np.pad(found, ((0, 0), (0, max(0, 2 - found.shape[1]))))
 
 
+def _start(components: np.ndarray, seed: int, size: float) -> np.ndarray:
+    start = components[:, :2] / components[:, 0].std() * size
+    # A little noise parts equal vectors, between which there is no force.
+    noise = np.random.default_rng(seed).normal(scale=1e-3 * size, size=start.shape)
+    return (start + noise).astype(np.float32)
+
+
+def _umap(components: np.ndarray, seed: int, iterations: int) -> np.ndarray:
+    umap = require("umap", extra="plot", purpose="a UMAP picture")
+    map_ = umap.UMAP(
+        n_neighbors=min(15, len(components) - 1),
+        init=_start(components, seed, 3.0),
+        n_epochs=iterations,
+        random_state=seed,
+        n_jobs=1,  # the same picture for the same seed needs one thread
+    )
+    return np.asarray(map_.fit_transform(components), dtype=np.float32)
+
+
 def _tsne(components: np.ndarray, seed: int, iterations: int) -> np.ndarray:
     perplexity = min(30.0, (len(components) - 1) / 3)
-    start = components[:, :2] / components[:, 0].std() * 1e-4
-    # A little noise parts equal vectors, between which t-SNE has no force.
-    start = start + np.random.default_rng(seed).normal(scale=1e-7, size=start.shape).astype(np.float32)
+    start = _start(components, seed, 1e-4)
     if len(components) > _TREE_LIMIT and importlib.util.find_spec("openTSNE") is not None:
         import openTSNE
 

@@ -6,21 +6,17 @@ from os import PathLike
 from pathlib import Path
 
 from .. import __version__
+from .confusion import confusion
+from .curves import curves
+from .maps import maps
+from .norms import norms
 from .page import Facts, Prose, Section, render, write_page
-from .sections import (
-    Method,
-    Trial,
-    curves,
-    machine,
-    maps,
-    measures,
-    reading,
-    reproduce,
-    span_text,
-    value_text,
-    verification,
-)
+from .plates import write_figures
+from .projection import Layout
+from .sections import Method, Trial, machine, measures, reading, reproduce, span_text, value_text
 from .showcase import Items, pairs, queries
+from .springs import Spring, springs
+from .verification import verification
 from .words import Words
 
 __all__ = ["write_run_report"]
@@ -35,6 +31,9 @@ def write_run_report(
     measure: str = "map@r",
     lang: str = "en",
     command: str = "",
+    forces: Spring | None = None,
+    layout: Layout = "tsne",
+    figures_to: str | PathLike[str] | None = None,
 ) -> Path:
     """Write the report of one run as a page of one file that opens without a network.
 
@@ -46,12 +45,15 @@ def write_run_report(
         measure: The measure to follow through the page.
         lang: ``"en"`` or ``"ja"``.
         command: The command that makes the run again.
+        forces: The forces of the loss, from :func:`kyori.runs.spring_of`; None leaves the springs out.
+        layout: How the map is laid out: ``"tsne"``, ``"pca"``, or ``"umap"`` where that is installed.
+        figures_to: A folder for each figure as SVG, CSV and JSON; None writes none.
 
     Returns:
         The path.
 
     Raises:
-        ArgumentError: An unknown language, or a measure that was not evaluated.
+        ArgumentError: An unknown language or layout, or a measure that was not evaluated.
     """
     words = Words(lang)
     method = Method(trial.method, [trial])
@@ -62,10 +64,13 @@ def write_run_report(
         Facts(_facts(trial, data, words)),
         *measures(trial.results, words),
         *curves([method], measure, words),
-        *maps([method], measure, words),
+        *maps([method], measure, words, items=items, layout=layout),
         *verification([method], words),
+        *confusion(trial, words),
         *pairs(trial, items, words),
         *queries(trial, items, measure, words),
+        *springs([method], {} if forces is None else {method.name: forces}, words),
+        *norms([method], trial, items, words),
         *reading(trial.results, words, intervals=words("reading.intervals.run")),
         *reproduce(command, trial.results.provenance, words),
     ]
@@ -77,6 +82,8 @@ def write_run_report(
         contents=words("contents"),
         footer=[words("footer", version=__version__)],
     )
+    if figures_to is not None:
+        write_figures(sections, figures_to, lang)
     return write_page(path, page)
 
 

@@ -13,7 +13,7 @@ from .page import Markup, tag
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["thumbnail"]
+__all__ = ["image_of", "image_uri", "thumbnail"]
 
 _LARGEST = 160  # pixels: twice the size on the page, for screens of high density
 _SMALL = 64  # up to here an image is enlarged with its pixels sharp
@@ -30,21 +30,31 @@ def thumbnail(item: Any, label: str) -> Markup:
     """
     if isinstance(item, np.ndarray) and item.ndim == 1:
         return _bars(item, label)
-    from PIL import Image
-
-    image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item).squeeze())
+    image = image_of(item)
     sharp = max(image.size) <= _SMALL
     return tag("img", src=_data_uri(image), alt=label, title=label, class_="pixels" if sharp else None)
 
 
-def _data_uri(image: Image) -> str:
+def image_of(item: Any) -> Image:
+    """Return an item, an image or an array ``(h, w)`` or ``(h, w, c)``, as an image of a mode that files know."""
+    from PIL import Image
+
+    image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item).squeeze())
     if image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return image
+
+
+def _data_uri(image: Image) -> str:
     image = image.copy()
     image.thumbnail((_LARGEST, _LARGEST))  # in place; never enlarges
+    return image_uri(image, "png" if max(image.size) <= _SMALL else "webp")
+
+
+def image_uri(image: Image, kind: str, quality: int = 80) -> str:
+    """Return an image as a ``data:`` address of a PNG or WebP file."""
     file = BytesIO()
-    kind = "png" if max(image.size) <= _SMALL else "webp"
-    image.save(file, kind, optimize=True, quality=80)
+    image.save(file, kind, optimize=True, quality=quality)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

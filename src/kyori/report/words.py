@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import ArgumentError, nearest_name
+from .picture_words import PICTURES
 
 __all__ = ["LANGUAGES", "TEXTS", "Words"]
 
@@ -16,6 +17,7 @@ LANGUAGES = ("en", "ja")
 
 #: key: (English, Japanese). Fields in braces are filled in by :class:`Words`.
 TEXTS: dict[str, tuple[str, str]] = {
+    **PICTURES,
     # The frame of the page
     "title.run": ("{method} on {data}", "{data}：{method} の学習結果"),
     "kicker.compare": ("Kyori 距離 · comparison of methods on {data}", "Kyori 距離 ・ {data} での手法の比較"),
@@ -126,7 +128,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "curves.loss.alt": ("{method}: training loss by epoch", "{method}：学習時の損失の推移"),
     # Map
     "map.heading": ("What the vectors look like", "ベクトルの配置"),
-    "map.note": (
+    "map.note.tsne": (
         "t-SNE pictures of the test items, seed {seed}. Islands of one colour are classes that can be told apart; "
         "sizes of islands and distances between them mean nothing.",
         "テストデータを t-SNE で平面に並べたものです（シード {seed}）。同じ色がひとまとまりになっていれば、"
@@ -389,6 +391,10 @@ class Words:
     def __call__(self, key: str, **fields: object) -> str:
         """Return a text with its fields filled in; an unknown key is a KeyError."""
         return TEXTS[key][LANGUAGES.index(self.lang)].format(**fields)
+
+    def raw(self, key: str) -> str:
+        """Return a text with its fields in braces, for the page's script to fill in."""
+        return TEXTS[key][LANGUAGES.index(self.lang)]
 
     def or_else(self, key: str, fallback: str) -> str:
         """Return a text without fields, or ``fallback`` where no such text exists (names that users bring)."""

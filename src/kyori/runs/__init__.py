@@ -14,6 +14,8 @@ from .fitting import (
     unit_of,
 )
 from .folder import Run, finished_run, open_run, open_table, short_name
+from .forces import settled_of, spring_of
+from .reporting import report_run
 
 __all__ = [
     "Run",
@@ -26,9 +28,12 @@ __all__ = [
     "open_part",
     "open_run",
     "open_table",
+    "report_run",
     "resolve_config",
+    "settled_of",
     "short_name",
     "split_source",
+    "spring_of",
     "table_of",
     "trained_items",
     "unit_of",

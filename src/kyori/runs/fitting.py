@@ -255,7 +255,12 @@ def _measure(
     if config.batches.kind == "pairs":
         parts = {"train": table_of(embedder, split.train), "test": table}
         pairs = [_pair_accuracy(name, part, config) for name, part in parts.items()]
-    training = {"loss": config.loss.name, "seed": config.seed, "seconds": seconds}
+    training = {
+        "loss": config.loss.name,
+        "options": config.loss.options,  # the report draws the forces of this loss
+        "seed": config.seed,
+        "seconds": seconds,
+    }
     return Results(
         [*results.values(), *pairs],
         curves=results.curves,
@@ -282,12 +287,16 @@ def default_folder(data: str, recipe: str | None = None, config: Any = None, **o
 
 
 def table_of(embedder: Embedder, source: Source) -> VectorTable:
-    """Encode a source: vectors ``(n, d)`` with its ids, labels and columns."""
+    """Encode a source: vectors ``(n, d)`` with its ids, labels and columns.
+
+    A further column ``feature_norm`` holds the lengths of the features before they were scaled to length 1.
+    """
+    vectors, norms = embedder.encode_with_norms(source)
     return VectorTable(
         ids=source.ids,
-        vectors=embedder.encode(source),
+        vectors=vectors,
         labels=source.labels,
-        columns=source.columns,
+        columns={**source.columns, "feature_norm": norms},
         class_names=source.class_names if source.labels is not None else None,
     )
 

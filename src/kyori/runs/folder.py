@@ -29,10 +29,10 @@ from ..data import Split
 from ..errors import ArgumentError, FileFormatError, KyoriError
 from ..files import write_atomic
 from ..models import Embedder
-from ..report import Trial, write_run_report
 from ..results import Results
 from ..training import RunConfig, read_metrics
 from ..vectors import VectorTable
+from .reporting import report_run
 
 __all__ = [
     "Run",
@@ -151,24 +151,7 @@ def save_run(run: Run, split: Split, report: str | None) -> None:
         return
     run.table.save(folder / VECTORS)
     if report is not None:
-        trial = Trial(
-            method=run.config.loss.name,
-            seed=run.config.seed,
-            results=run.results,
-            table=run.table,
-            history=run.history,
-            seconds=run.seconds,
-            parameters=run.embedder.parameter_count,
-        )
-        write_run_report(
-            trial,
-            split.test,
-            folder / REPORT,
-            data=split.test.name,
-            measure=run.config.training.measure,
-            lang=report,
-            command=f"kyori train {split.test.name} -c {CONFIG}",
-        )
+        report_run(run, split.test, folder / REPORT, lang=report)
     run.results.to_json(folder / RESULTS)  # last: a run with results is complete
 
 
