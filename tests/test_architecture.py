@@ -27,12 +27,13 @@ MAY_IMPORT = {
     "data": {"errors", "optional", "files"},
     "losses": {"errors", "distances", "relations", "distributed"},
     "models": {"errors", "optional", "files", "data"},
+    "mining": {"errors", "files", "data", "models", "neighbors"},
     "linear": {"errors", "files", "losses", "models", "neighbors"},
     "training": {"errors", "optional", "files", "relations", "data", "losses", "models", "distributed"},
     "evaluation": {"errors", "optional", "files", "distances", "vectors", "results", "neighbors"},
     "report": {"errors", "optional", "files", "vectors", "results", "neighbors"},
     "runs": {
-        "errors", "files", "vectors", "results", "data", "losses", "models", "training", "evaluation", "report",
+        "errors", "distributed", "files", "vectors", "results", "data", "losses", "models", "training", "evaluation", "report",
     },
     "recognition": {
         "errors", "optional", "files", "distances", "vectors", "results", "neighbors", "data", "models", "evaluation",
@@ -44,7 +45,7 @@ MAY_IMPORT = {
         "report", "runs",
     },
     "comparison": {
-        "errors", "files", "vectors", "results", "neighbors",
+        "errors", "optional", "files", "vectors", "results", "neighbors",
         "data", "losses", "models", "linear", "training", "evaluation", "report", "runs",
     },
     "serving": {
@@ -58,7 +59,7 @@ ENTRY_POINTS = {"__init__", "__main__", "cli"}
 
 # Optional packages, and core ones that cost time: never imported when a module is imported.
 LATE = {"timm", "torchvision", "openTSNE", "tensorboard", "transformers", "faiss", "matplotlib.pyplot"}
-LATE |= {"psycopg", "pymilvus", "igraph", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
+LATE |= {"psycopg", "pymilvus", "igraph", "optuna", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
 
 
 def modules():

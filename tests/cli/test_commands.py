@@ -172,9 +172,11 @@ def test_compare_writes_a_report_and_goes_on_where_it_stopped(tmp_path, capsys):
     assert run([*command, "--out", str(out), "--json"]) == 0
     first = json.loads(capsys.readouterr().out)
     assert {row["method"] for row in first["rows"]} == {"raw", "softmax", "triplet"}
-    cell = out / "cells" / "triplet" / "seed-1"
+    cell = out / "cells" / "digits" / "triplet" / "seed-1"
     before = (cell / "results.json").stat().st_mtime_ns
-    (out / "cells" / "softmax" / "seed-0" / "results.json").unlink()  # as if it had been killed there
+    (
+        out / "cells" / "digits" / "softmax" / "seed-0" / "results.json"
+    ).unlink()  # as if it had been killed there
     assert run([*command, "--out", str(out), "--json", "--lang", "ja"]) == 0
     second = json.loads(capsys.readouterr().out)
     assert (cell / "results.json").stat().st_mtime_ns == before

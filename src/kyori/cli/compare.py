@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .console import JSON, note, stops_at_ctrl_c
+from .console import JSON, note, print_json, stops_at_ctrl_c
 from .overrides import OVERRIDES, ConfigCommand, parse_overrides
+
+if TYPE_CHECKING:
+    from ..comparison import Board
+    from ..comparison.grid import Grid
 
 __all__ = ["register", "show"]
 
@@ -19,14 +24,27 @@ def register(app: typer.Typer) -> None:
 
 @stops_at_ctrl_c
 def compare(
-    data: str = typer.Argument(
-        ..., help="A folder of class folders, manifest, idx folder, .npz or 'digits'."
+    data: list[str] = typer.Argument(
+        ..., help="A folder of class folders, manifest, idx folder, .npz or 'digits'; or several of them."
     ),
     methods: str | None = typer.Option(
         None, help="Names with commas between. By default one of each family."
     ),
-    seeds: int = typer.Option(3, min=1, help="Trainings of each method."),
+    seeds: int = typer.Option(3, min=1, help="Trainings of each method, on each fold."),
+    folds: int | None = typer.Option(
+        None, min=1, help="Cross-validation with so many folds; by default 3 for unseen classes, else 1."
+    ),
+    unseen: bool | None = typer.Option(
+        None,
+        "--unseen/--seen",
+        help="Test on classes never trained on, or on known ones. By default the data decide.",
+    ),
     measure: str = typer.Option("map@r", help="The measure that ranks."),
+    trials: int = typer.Option(0, min=0, help="Trials of a hyper-parameter search for each training."),
+    jobs: int = typer.Option(1, min=1, help="Trainings at once, each in its own process."),
+    threads: int | None = typer.Option(
+        None, min=1, help="Threads of each training; by default all, divided by jobs."
+    ),
     out: Path | None = typer.Option(None, help="Folder to write. By default runs/compare-DATA."),
     config: Path | None = typer.Option(None, "-c", "--config", help="YAML file that all methods start from."),
     backbone: str | None = typer.Option(None, help="mlp, cnn, or any timm name."),
@@ -34,38 +52,65 @@ def compare(
     batch_size: int | None = typer.Option(None, help="Items in a batch."),
     lr: float | None = typer.Option(None, help="Learning rate."),
     lang: str = typer.Option("en", help="Language of sentence and report: en or ja."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be trained, and train nothing."),
     overrides: list[str] = OVERRIDES,
     as_json: bool = JSON,
 ) -> None:
     """Find the method that suits DATA: equal budgets, several seeds, intervals, a recommendation.
 
     Any key of the configuration is an option for all methods: `--embedding-size 128`, `--flip true`.
+    The exit code is 1 where some trainings failed and the board is of the others.
     """
     from ..comparison import compare as run_comparison
-    from ..comparison import default_folder
+    from ..comparison import default_folder, plan
     from ..training import keep_memory
 
     keep_memory()
 
     folder = out or default_folder(data)
-    board = run_comparison(
-        data,
-        methods=[name.strip() for name in methods.split(",")] if methods else None,
-        seeds=seeds,
-        measure=measure,
-        out=folder,
-        config=config,
-        lang=lang,
-        progress=True,
+    grid: dict[str, Any] = {
+        "methods": [name.strip() for name in methods.split(",")] if methods else None,
+        "seeds": seeds,
+        "folds": folds,
+        "unseen": unseen,
+        "measure": measure,
+        "trials": trials,
+        "out": folder,
+        "config": config,
+        "progress": True,
         **parse_overrides(overrides, backbone=backbone, epochs=epochs, batch_size=batch_size, lr=lr),
-    )
+    }
+    what = data[0] if len(data) == 1 else data
+    if dry_run:
+        _show_plan(plan(what, **grid), as_json=as_json)
+        return
+    board = run_comparison(what, jobs=jobs, threads=threads, lang=lang, **grid)
     show(board, folder, lang=lang, as_json=as_json)
 
 
-def show(board, folder: Path, *, lang: str, as_json: bool) -> None:  # type: ignore[no-untyped-def]  # Board is heavy
-    """Print a board the way ``compare`` and ``quickstart`` do."""
+def _show_plan(grid: Grid, *, as_json: bool) -> None:
+    state = grid.state()
+    if as_json:
+        print_json(state)
+        return
+    missing = [cell for cell in state if not cell["finished"]]
+    for cell in state:
+        fold = "" if cell["fold"] is None else f"fold {cell['fold']} "
+        done = "finished" if cell["finished"] else "to train"
+        print(f"{done}  {cell['dataset']}  {cell['method']:<18} {fold}seed {cell['seed']}")
+    trainings = sum(cell["trials"] + 1 for cell in missing)
+    print(
+        f"{len(missing)} of {len(state)} cells to train: {trainings} trainings with the trials of the search"
+    )
+
+
+def show(board: Board, folder: Path, *, lang: str, as_json: bool) -> None:
+    """Print a board the way ``compare`` and ``quickstart`` do; end with exit code 1 where cells are missing."""
     if as_json:
         print(board.to_json())
-        return
-    print(f"\n{board}\n\n{board.recommendation(lang)}")
-    note(f"\nreport: {folder / 'report.html'}")
+    else:
+        print(f"\n{board}\n\n{board.recommendation(lang)}")
+        note(f"\nreport: {folder / 'report.html'}")
+    if board.failures:
+        note(f"{len(board.failures)} cells are missing, see above; the same command tries them again.")
+        raise typer.Exit(1)

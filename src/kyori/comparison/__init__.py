@@ -1,7 +1,7 @@
 """Comparison: which method suits the data, by how much, and how surely."""
 
-from .board import Board, Cell
-from .experiment import QUICKSTART, compare, default_folder
+from .board import Board, Cell, Failure
+from .experiment import QUICKSTART, compare, default_folder, plan
 from .methods import DEFAULT_METHODS, METHODS, Method
 from .statistics import Comparison, Estimate, Row
 
@@ -13,8 +13,10 @@ __all__ = [
     "Cell",
     "Comparison",
     "Estimate",
+    "Failure",
     "Method",
     "Row",
     "compare",
     "default_folder",
+    "plan",
 ]

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
-import time
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from ..data import Source, Split
-from ..errors import ArgumentError, DataError, KyoriError
-from ..evaluation import evaluate
-from ..runs import (
-    finished_run,
-    fit_split,
-    open_data,
-    resolve_config,
-    short_name,
-    split_source,
-    unit_of,
-)
+from ..errors import ArgumentError, nearest_name
+from ..evaluation.measures import plan_measures
+from ..runs import resolve_config, short_name
 from ..training import RunConfig
-from ..vectors import VectorTable
-from .board import Board, Cell
-from .linear import linear_cell
+from .board import Board
+from .budget import shared_budget
+from .cells import raw_table
+from .folding import Folding, decide
+from .grid import Grid, make_grid, open_all
 from .methods import DEFAULT_METHODS, Method, resolve
 from .page import write_report
 
-__all__ = ["QUICKSTART", "compare", "default_folder", "raw_table"]
+__all__ = ["QUICKSTART", "compare", "default_folder", "plan", "raw_table"]
 
 #: The settings of ``kyori quickstart``: small enough for two minutes on a laptop's CPU.
 QUICKSTART: dict[str, Any] = {
@@ -44,9 +36,14 @@ QUICKSTART: dict[str, Any] = {
 }
 
 
-def default_folder(data: str) -> Path:
-    """Return ``runs/compare-<data>``."""
-    return Path("runs") / f"compare-{short_name(data)}"
+def default_folder(data: str | Sequence[str]) -> Path:
+    """Return ``runs/compare-<data>``.
+
+    >>> default_folder(["digits", "photos/cats.csv"]).as_posix()
+    'runs/compare-digits-cats'
+    """
+    names = [data] if isinstance(data, str) else data
+    return Path("runs") / "-".join(["compare", *map(short_name, names)])
 
 
 def compare(
@@ -55,7 +52,12 @@ def compare(
     labels: Any = None,
     methods: Sequence[str | Method | Mapping[str, Any]] | None = None,
     seeds: int = 3,
+    folds: int | None = None,
+    unseen: bool | None = None,
     measure: str = "map@r",
+    trials: int = 0,
+    jobs: int = 1,
+    threads: int | None = None,
     out: str | Path | None = None,
     config: RunConfig | str | Path | None = None,
     lang: str = "en",
@@ -64,171 +66,211 @@ def compare(
 ) -> Board:
     """Train the methods on the same data with equal budgets and rank them, with intervals.
 
-    All methods see the same training items equally often, through the same backbone, batches of the same size and the
-    same optimizer; each epoch is judged on the validation items, and the test items are measured once, at the end. The
-    split is the same for all methods and seeds, so that differences are paired query by query; a seed changes
-    the initial weights, the batches and the dropout. Linear methods learn on the same training items, in the way that
-    :mod:`kyori.comparison.linear` says; the budget of the networks is not theirs.
+    The grid is methods × data sets × folds × seeds, and each cell is a training in a folder of its own. All methods see
+    the same training items equally often, through the same backbone and augmentation, in batches of the same size, and
+    search as often for their hyper-parameters; a method that sets one of these for itself is an error. Each epoch is
+    judged on the validation items, each trial of a search on a part of the training items, and the test items are
+    measured once, at the end. The parts are the same for all methods and seeds, so that differences are paired query by
+    query; a seed changes the initial weights, the batches, the dropout and the search. Linear methods learn on the same
+    training items, in the way that :mod:`kyori.comparison.linear` says; they know no epochs.
 
     Args:
-        data: Whatever :func:`kyori.open_source` opens.
+        data: Whatever :func:`kyori.open_source` opens; or several data sets: a list of paths, names or sources, or a
+            mapping from names to data.
         labels: Labels ``(n,)`` where ``data`` is an array without them.
         methods: Names of ``kyori.comparison.METHODS`` or mappings such as
             ``{"name": "wide margin", "loss": "triplet", "margin": 0.5}``; by default one of each family.
-        seeds: Number of trainings of each method, ≥ 1.
-        measure: The measure that ranks.
-        out: Folder for ``report.html``, ``board.json`` and a run folder for each training; what is finished in
-            it already, with the same data and configuration, is not trained again. None writes nothing.
+        seeds: Number of trainings of each method on each fold, ≥ 1.
+        folds: K-fold cross-validation: each of K parts is the test part once; 1 makes a single split. None takes 3
+            where the question is unseen classes, else 1.
+        unseen: Whether the test items shall be of classes that training never sees. None decides by the data: see
+            :func:`kyori.comparison.folding.decide`. A split that the data bring is followed.
+        measure: The measure that ranks, and that validation and search maximize.
+        trials: Trials of a hyper-parameter search (Optuna) for each cell, the first one with the defaults; 0 trains
+            with the defaults. ``kyori.comparison.spaces`` holds what is searched.
+        jobs: Cells trained at once, each in a process of its own. The numbers do not depend on it, given the same
+            ``threads``.
+        threads: Threads that each cell computes with. None takes all with ``jobs=1`` and divides them by ``jobs``
+            otherwise; another number of threads adds in another order, so the last digits change.
+        out: Folder for ``report.html``, ``board.json`` and a run folder for each cell; what is finished in
+            it already, with the same data and settings, is not trained again, and what is there with other settings
+            stays as it is. None writes nothing.
         config: A configuration (or YAML file) that all methods start from.
         lang: Language of the report, ``"en"`` or ``"ja"``.
         progress: Say on stderr how far it is.
         **options: Any key of the configuration, for all methods: ``epochs=5, backbone="cnn"``.
 
     Returns:
-        The board: ``board.rows()``, ``board.comparisons()``, ``board.recommendation()``.
+        The board: ``board.rows()``, ``board.comparisons()``, ``board.recommendation()``. Cells that failed are in
+        ``board.failures``, and the others go on without them.
 
     Raises:
-        ArgumentError: An unknown method, measure or option.
-        DataError: The data cannot be used, or leave no test items.
+        ArgumentError: An unknown method, measure or option, or budgets that would differ.
+        DataError: The data cannot be used, have one class, or too few for the folds.
+        MissingExtraError: ``trials`` without Optuna (``pip install "kyori[tune]"``).
+        TrainingError: Every cell failed.
+        Interrupted: Ctrl-C; finished cells are kept, and the same call goes on.
 
     Example:
         >>> board = compare("digits", methods=["raw", "softmax"], seeds=1, epochs=1)
         >>> [row.method for row in board.rows()]  # doctest: +SKIP
         ['softmax', 'raw']
     """
-    if seeds < 1:
-        raise ArgumentError(f"seeds must be at least 1; got {seeds}.")
-    chosen = resolve(DEFAULT_METHODS if methods is None else methods)
-    base = resolve_config(config, **options)
-    configs = {m.name: _config_of(m, base, measure) for m in chosen if m.loss is not None}
-    source = open_data(data, base, labels=labels, progress=progress)
-    split = split_source(source, base)
-    if len(split.test) == 0:
-        raise DataError(f"{source.name} leaves no test items; give a split with a test part.")
+    for name, value, least in (
+        ("jobs", jobs, 1),
+        ("threads", threads, 1),
+        ("trials", trials, 0),
+        ("seeds", seeds, 1),
+    ):
+        _check_count(name, value, least)
     folder = Path(out) if out is not None else None
-    trained = [method for method in chosen if method.loss is not None or method.linear is not None]
-    say = _Progress(len(trained) * seeds, measure) if progress else None
-    cells: list[Cell] = []
-    for method in chosen:
-        if method not in trained:
-            cells.append(_raw_cell(method.name, split.test, base))
-            continue
-        for seed in range(base.seed, base.seed + seeds):
-            cell = (
-                _linear_cell(method, seed, split, base, folder)
-                if method.linear is not None
-                else _train_cell(method.name, seed, split, configs[method.name], folder)
-            )
-            cells.append(cell)
-            if say is not None:
-                say(cell)
+    apart = jobs > 1 and folder is None  # other processes hand their cells over as files
+    with tempfile.TemporaryDirectory(prefix="kyori-") if apart else nullcontext() as scratch:
+        grid, base, chosen = _prepare(
+            data, labels, methods, seeds, folds, unseen, measure, trials, Path(scratch) if scratch else folder, config,
+            progress, options,
+        )  # fmt: skip
+        cells, failures = grid.run(jobs=jobs, threads=threads, measure=measure, progress=progress)
+    if apart:
+        cells = tuple(replace(cell, folder=None) for cell in cells)
+    names = [folding.source.name for folding in grid.foldings]
     board = Board(
-        data=source.name,
+        data=", ".join(names),
         measure=measure,
-        cells=tuple(cells),
-        budget=_budget(split, base),
-        unit=unit_of(base),
-        command=_command(source.name, [m.name for m in chosen], seeds, measure, options),
+        cells=cells,
+        budget=shared_budget(
+            grid.foldings, list(grid.splits.values()), cells, base, trials, grid.batch_sizes
+        ),
+        unit=_unit(grid.foldings),
+        command=_command(names, chosen, seeds, measure, folds, unseen, trials, options),
+        failures=failures,
     )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         board.to_json(folder / "board.json")
-        write_report(board, split.test, folder / "report.html", lang=lang)
+        shown = board.of(board.winner)[0]
+        write_report(board, grid.splits[shown.dataset, shown.fold].test, folder / "report.html", lang=lang)
     return board
 
 
-def raw_table(source: Source) -> VectorTable:
-    """Return the items themselves as vectors: pixels in [0, 1] row by row, or the features as they are."""
-    items = source.load(np.arange(len(source)))
-    vectors = items.reshape(len(items), -1).astype(np.float32)
-    if source.kind == "image":
-        vectors /= 255
-    return VectorTable(ids=source.ids, vectors=vectors, labels=source.labels, class_names=source.class_names)
+def plan(
+    data: Any,
+    *,
+    labels: Any = None,
+    methods: Sequence[str | Method | Mapping[str, Any]] | None = None,
+    seeds: int = 3,
+    folds: int | None = None,
+    unseen: bool | None = None,
+    measure: str = "map@r",
+    trials: int = 0,
+    out: str | Path | None = None,
+    config: RunConfig | str | Path | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Grid:
+    """Return the grid that :func:`compare` would run with these arguments; nothing is trained and nothing is written.
+
+    >>> grid = plan("digits", methods=["raw", "softmax"], seeds=2, folds=3)
+    >>> len(grid.tasks), grid.foldings[0].unseen
+    (9, False)
+    """
+    _check_count("trials", trials, 0)
+    _check_count("seeds", seeds, 1)
+    folder = Path(out) if out is not None else None
+    return _prepare(
+        data, labels, methods, seeds, folds, unseen, measure, trials, folder, config, progress, options
+    )[0]
 
 
-def _config_of(method: Method, base: RunConfig, measure: str) -> RunConfig:
-    try:
-        return RunConfig.from_options(base, loss=method.loss, **{"measure": measure, **method.options})
-    except KyoriError as error:
-        raise ArgumentError(f"method '{method.name}': {error}") from error
+def _prepare(
+    data: Any,
+    labels: Any,
+    methods: Sequence[str | Method | Mapping[str, Any]] | None,
+    seeds: int,
+    folds: int | None,
+    unseen: bool | None,
+    measure: str,
+    trials: int,
+    folder: Path | None,
+    config: RunConfig | str | Path | None,
+    progress: bool,
+    options: Mapping[str, Any],
+) -> tuple[Grid, RunConfig, list[Method]]:
+    chosen = resolve(DEFAULT_METHODS if methods is None else methods)
+    base = resolve_config(config, **{"measure": measure, **options})
+    _check_measure(measure)
+    foldings = {
+        name: decide(source, base, unseen=unseen, folds=folds)
+        for name, source in open_all(data, base, labels=labels, progress=progress)
+    }
+    if progress:
+        _say_question(foldings, unseen)
+    _unit(list(foldings.values()))
+    return make_grid(chosen, foldings, seeds=seeds, trials=trials, folder=folder), base, chosen
 
 
-def _raw_cell(name: str, test: Source, config: RunConfig) -> Cell:
-    table = raw_table(test)
-    results = evaluate(table, seed=config.seed, unit=unit_of(config))
-    return Cell(name, config.seed, results, table)
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ArgumentError(f"{name} must be a whole number of at least {least}; got {value!r}.")
 
 
-def _train_cell(name: str, seed: int, split: Split, config: RunConfig, folder: Path | None) -> Cell:
-    config = config.model_copy(update={"seed": seed})
-    place = _place(name, seed, folder)
-    run = finished_run(place, split, config) if place is not None else None
-    if run is None:
-        run = fit_split(split, config, folder=place, overwrite=True)
-    if run.results is None or run.table is None:
-        raise DataError("no test items were measured.")
-    return Cell(
-        method=name,
-        seed=seed,
-        results=run.results,
-        table=run.table,
-        history=run.history,
-        seconds=run.seconds,
-        parameters=run.embedder.parameter_count,
-        folder=place,
-    )
-
-
-def _linear_cell(method: Method, seed: int, split: Split, config: RunConfig, folder: Path | None) -> Cell:
-    place = _place(method.name, seed, folder)
-    try:
-        return linear_cell(method.name, str(method.linear), method.options, seed, split, config, place)
-    except ArgumentError as error:
-        raise ArgumentError(f"method '{method.name}': {error}") from error
-
-
-def _place(name: str, seed: int, folder: Path | None) -> Path | None:
-    return folder / "cells" / re.sub(r"[^\w.-]+", "-", name) / f"seed-{seed}" if folder else None
-
-
-class _Progress:
-    """One line a cell on stderr: what was measured, how long it took, what is left."""
-
-    def __init__(self, total: int, measure: str):
-        self.total, self.measure, self.done, self.start = total, measure, 0, time.monotonic()
-
-    def __call__(self, cell: Cell) -> None:
-        self.done += 1
-        left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
-        value = 100 * cell.results[self.measure].value
-        print(
-            f"[{self.done:>{len(str(self.total))}}/{self.total}] {cell.method:<18} seed {cell.seed}  "
-            f"{self.measure} {value:5.1f}  {cell.seconds:6.1f} s  about {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
+def _check_measure(measure: str) -> None:
+    """Before hours of training, not after: the measures of a cell are the default ones."""
+    known = [found.key for found in plan_measures(None, (1, 5, 10), (1e-3, 1e-2), None)]
+    if measure not in known:
+        raise ArgumentError(
+            f"measure '{measure}' is none that a cell is measured by{nearest_name(measure, known)}"
         )
 
 
-def _budget(split: Split, config: RunConfig) -> dict[str, Any]:
-    training = config.training
-    chosen = training.keep == "best" and len(split.validation) > 0
-    return {
-        "train_items": len(split.train),
-        "validation_items": len(split.validation),
-        "split": config.data.split,
-        "epochs": training.epochs,
-        "items_seen": training.epochs * len(split.train),
-        "kept": "best epoch" if chosen else "last epoch",
-        "backbone": config.model.backbone,
-        "embedding_size": config.model.embedding_size,
-        "batch_size": config.batches.batch_size,
-        "optimizer": config.optimizer.name,
-        "lr": config.optimizer.lr,
-    }
+def _unit(foldings: Sequence[Folding]) -> Literal["query", "class"]:
+    """What intervals resample: whole classes where all data ask about unseen ones.
+
+    Raises:
+        ArgumentError: Some data ask about unseen classes and others do not; one board cannot answer both.
+    """
+    kinds = {folding.unseen for folding in foldings}
+    if len(kinds) > 1:
+        said = "; ".join(
+            f"{f.source.name}: {'unseen' if f.unseen else 'seen'} classes ({f.reason})" for f in foldings
+        )
+        raise ArgumentError(
+            f"the data sets ask different questions, {said}. Say unseen=True or unseen=False (--unseen, --seen) for "
+            "all, or compare on each alone."
+        )
+    return "class" if kinds == {True} else "query"
 
 
-def _command(name: str, methods: Sequence[str], seeds: int, measure: str, options: Mapping[str, Any]) -> str:
-    words = ["kyori", "compare", name, "--methods", ",".join(methods), "--seeds", str(seeds)]
+def _say_question(foldings: Mapping[str, Folding], unseen: bool | None) -> None:
+    for name, folding in foldings.items():
+        asked = "unseen classes" if folding.unseen else "seen classes"
+        folds = f"{len(folding.folds)} folds" if len(folding.folds) > 1 else "a single split"
+        hint = f"; {'--seen' if folding.unseen else '--unseen'} asks the other question" * (unseen is None)
+        print(f"{name}: how well for {asked} ({folding.reason}), {folds}{hint}", file=sys.stderr, flush=True)
+
+
+def _command(
+    names: Sequence[str],
+    methods: Sequence[Method],
+    seeds: int,
+    measure: str,
+    folds: int | None,
+    unseen: bool | None,
+    trials: int,
+    options: Mapping[str, Any],
+) -> str:
+    words = [
+        "kyori",
+        "compare",
+        *names,
+        "--methods",
+        ",".join(m.name for m in methods),
+        "--seeds",
+        str(seeds),
+    ]
+    words += ["--folds", str(folds)] if folds is not None else []
+    words += ["--unseen" if unseen else "--seen"] if unseen is not None else []
+    words += ["--trials", str(trials)] if trials else []
     words += ["--measure", measure] if measure != "map@r" else []
     for key, value in options.items():
         text = json.dumps(value) if isinstance(value, list | tuple | dict | bool) else str(value)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,25 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..data import Preprocess, Source, Split
-from ..errors import DataError, KyoriError
-from ..evaluation import evaluate
+from ..data import Preprocess, Source
+from ..errors import DataError
 from ..linear import LinearMetric, create
 from ..models import Embedder
-from ..results import Results
-from ..runs import table_of, unit_of
 from ..training import RunConfig
-from ..vectors import VectorTable
-from .board import Cell
 
-__all__ = ["LinearMap", "linear_cell"]
+__all__ = ["BATCH", "MOST_FEATURES", "MOST_ROWS", "LinearMap", "learn_linear"]
 
 MOST_FEATURES = 100  # principal components that a linear method is given, at most
 MOST_ROWS = 5_000  # above this, NCA and LMNN learn from batches
 BATCH = 1_000
 
 _BLOCK = 4096
-_RESULTS, _VECTORS = "results.json", "vectors.parquet"
 
 
 class LinearMap(nn.Flatten):
@@ -40,82 +32,29 @@ class LinearMap(nn.Flatten):
     """
 
 
-def linear_cell(
-    name: str,
+def learn_linear(
     method: str,
     options: Mapping[str, Any],
     seed: int,
-    split: Split,
+    source: Source,
     config: RunConfig,
-    folder: Path | None,
-) -> Cell:
-    """Learn a linear metric on the training items and measure it on the test items.
+    *,
+    features: int = MOST_FEATURES,
+) -> Embedder:
+    """Learn a linear metric on the training items, as an embedder from raw items.
 
     The inputs are scaled as those of the networks are, laid out as vectors and turned to their principal components,
-    at most 100 (those with a variance of at least 1e-6 of the first). NCA and LMNN learn from batches of 1,000 rows
-    where there are more than 5,000.
+    at most ``features`` of them (those with a variance of at least 1e-6 of the first). NCA and LMNN learn from batches
+    of 1,000 rows where there are more than 5,000.
 
     Args:
-        name: The name on the board.
         method: A name of ``kyori.linear.LINEAR``.
         options: Options of the method.
         seed: Its ``random_state``, where it has one.
-        split: The items.
-        config: For the scaling of the data and the unit of the intervals.
-        folder: Where the model, the vectors and the results go; what is finished there is taken from there. None
-            writes nothing.
+        source: The training items.
+        config: For the scaling of the data.
+        features: Principal components that the method is given, at most.
     """
-    facts = {
-        "linear": method,
-        "options": dict(options),
-        "seed": seed,
-        "scaling": config.data.scaling,
-        "parts": {part: getattr(split, part).fingerprint() for part in ("train", "test")},
-    }
-    found = _finished(folder, facts)
-    if found is None:
-        start = time.perf_counter()
-        embedder = _learn(method, options, seed, split.train, config)
-        seconds = time.perf_counter() - start
-        table = table_of(embedder, split.test)
-        measured = evaluate(table, seed=seed, unit=unit_of(config))
-        training = {**facts, "seconds": seconds, "parameters": embedder.parameter_count}
-        results = Results(
-            list(measured.values()),
-            curves=measured.curves,
-            provenance={**measured.provenance, "training": training},
-        )
-        if folder is not None:
-            embedder.save(folder)
-            table.save(folder / _VECTORS)
-            results.to_json(folder / _RESULTS)  # last: a cell with results is complete
-        found = results, table
-    results, table = found
-    known = results.provenance["training"]
-    return Cell(
-        method=name,
-        seed=seed,
-        results=results,
-        table=table,
-        seconds=float(known["seconds"]),
-        parameters=int(known["parameters"]),
-        folder=folder,
-    )
-
-
-def _finished(folder: Path | None, facts: Mapping[str, Any]) -> tuple[Results, VectorTable] | None:
-    if folder is None or not (folder / _RESULTS).exists():
-        return None
-    try:
-        results = Results.from_json(folder / _RESULTS)
-        known = results.provenance["training"]
-        same = all(known[key] == value for key, value in facts.items())
-        return (results, VectorTable.load(folder / _VECTORS)) if same else None
-    except (KyoriError, KeyError, TypeError, OSError):
-        return None
-
-
-def _learn(method: str, options: Mapping[str, Any], seed: int, source: Source, config: RunConfig) -> Embedder:
     if source.labels is None:
         raise DataError(f"{source.name}: method '{method}' needs labels.")
     preprocess = Preprocess.fit(source) if config.data.scaling == "standardize" else None
@@ -127,7 +66,7 @@ def _learn(method: str, options: Mapping[str, Any], seed: int, source: Source, c
     )
     X = empty.encode(source, batch_size=_BLOCK).astype(np.float64)
     centre = X.mean(0)
-    directions = _principal_directions(X - centre)
+    directions = _principal_directions(X - centre, features)
     metric = _create(method, options, seed, len(X))
     metric.fit((X - centre) @ directions.T, source.labels)
     return _embedder(metric.components_ @ directions, centre, source, empty.preprocess)
@@ -143,11 +82,11 @@ def _create(method: str, options: Mapping[str, Any], seed: int, n: int) -> Linea
     return metric
 
 
-def _principal_directions(X: NDArray[np.float64]) -> NDArray[np.float64]:
+def _principal_directions(X: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     values, vectors = np.linalg.eigh(X.T @ X / len(X))
     if not values[-1] > 0:
         raise DataError("the training items are all alike: there is nothing to learn.")
-    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:MOST_FEATURES]
+    kept = np.flatnonzero(values > 1e-6 * values[-1])[::-1][:most]
     return np.ascontiguousarray(vectors[:, kept].T)
 
 
