@@ -1,18 +1,19 @@
 """``kyori``: the commands gathered, and errors turned into one line and an exit code.
 
-Exit codes: 0 done · 2 a mistake in the command or the data (one line on stderr) · 130 stopped by Ctrl-C.
+Exit codes: 0 done · 1 done in part: some trainings of a comparison failed · 2 a mistake in the command or the data (one line on stderr) · 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
 from .. import __version__
-from ..errors import Interrupted, KyoriError
+from ..errors import Interrupted, KyoriError, RankError
 from . import (
     calibrate,
     clean,
@@ -25,6 +26,7 @@ from . import (
     identify,
     index,
     losses,
+    mine,
     outliers,
     quickstart,
     search,
@@ -67,6 +69,7 @@ for module in (
     compare,
     evaluate,
     embed,
+    mine,
     index,
     search,
     serve,
@@ -85,23 +88,32 @@ for module in (
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; a user's mistake is one line on stderr, never a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings():
         show_warnings()
-        try:
-            app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="kyori")
-        except SystemExit as stop:
-            return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        except Interrupted as stop:
-            note(str(stop))
-            return 130
-        except KyoriError as error:
-            note(f"error: {error}")
-            return 2
-        except OSError as error:
-            note(
-                f"error: {error.strerror or error}: {error.filename}" if error.filename else f"error: {error}"
-            )
-            return 2
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:
+            from .ranks import run_ranked
+
+            return run_ranked(words, _run)
+        return _run(words, note)
+
+
+def _run(words: list[str], tell: Callable[[str], None]) -> int:
+    try:
+        app(args=words, prog_name="kyori")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Interrupted as stop:
+        tell(str(stop))
+        return 130
+    except RankError:
+        return 2
+    except KyoriError as error:
+        tell(f"error: {error}")
+        return 2
+    except OSError as error:
+        tell(f"error: {error.strerror or error}: {error.filename}" if error.filename else f"error: {error}")
+        return 2
     return 0
 
 

@@ -4,6 +4,7 @@ from .backbones import BACKBONES, CNN, MLP, create_backbone
 from .embedder import Embedder
 from .heads import POOLINGS, GeM, Head
 from .memory import training_memory
+from .sentences import SentenceLoss
 from .texts import TOKEN_POOLINGS, NGramMLP, TextEncoder
 from .tokens import NGrams, Tokenizer
 
@@ -18,6 +19,7 @@ __all__ = [
     "Head",
     "NGramMLP",
     "NGrams",
+    "SentenceLoss",
     "TextEncoder",
     "Tokenizer",
     "create_backbone",
