@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from .console import JSON, note, print_json
+from .console import JSON, is_first, note, print_json
 from .overrides import OVERRIDES, ConfigCommand, parse_overrides
 
 __all__ = ["register"]
@@ -30,6 +30,19 @@ def train(
     batch_size: int | None = typer.Option(None, help="Items in a batch."),
     lr: float | None = typer.Option(None, help="Learning rate."),
     seed: int | None = typer.Option(None, help="Seed of everything random."),
+    precision: str | None = typer.Option(
+        None, help="auto, float32, bf16 or fp16 (GPU); the loss stays in float32."
+    ),
+    channels_last: bool | None = typer.Option(
+        None, "--channels-last/--no-channels-last", help="Pictures with channels innermost."
+    ),
+    compiled: bool | None = typer.Option(
+        None, "--compile/--no-compile", help="Run the network through torch.compile."
+    ),
+    checkpoint_every: str | None = typer.Option(
+        None, help="'500 steps', '10 minutes' or '2 epochs'. By default each epoch."
+    ),
+    profile: bool | None = typer.Option(None, "--profile/--no-profile", help="Say where the time goes."),
     out: Path | None = typer.Option(None, help="Run folder to write. By default runs/DATA-LOSS."),
     config: Path | None = typer.Option(None, "-c", "--config", help="YAML file to start from."),
     corrections: Path | None = typer.Option(
@@ -45,9 +58,17 @@ def train(
 
     Any key of the configuration is an option: `--margin 0.2`, `--mining semihard`, `--embedding-size 128`.
     """
-    options = parse_overrides(
-        overrides, loss=loss, backbone=backbone, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed
-    )
+    named = {
+        "loss": loss,
+        "backbone": backbone,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+    }
+    named |= {"precision": precision, "channels_last": channels_last, "compile": compiled}
+    named |= {"checkpoint_every": checkpoint_every, "profile": profile}
+    options = parse_overrides(overrides, **named)
     if print_config:
         from ..runs import resolve_config
 
@@ -58,7 +79,7 @@ def train(
         raise typer.Exit(2)
     from ..data import Corrections
     from ..runs import default_folder, fit
-    from ..training import keep_memory
+    from ..training import Profile, keep_memory
 
     keep_memory()
 
@@ -70,13 +91,17 @@ def train(
         config=config,
         recipe=recipe,
         resume=resume,
-        progress=True,
+        progress=is_first(),
         report=lang,
         corrections=decided,
         **options,
     )
+    if not is_first():
+        return
     if decided is not None:
         note(f"corrections: {decided}")
+    if run.config.training.profile:
+        note(Profile.read_table(folder / "profile.json"))
     if as_json:
         print_json(run.summary())
         return

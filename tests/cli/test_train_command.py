@@ -1,0 +1,49 @@
+"""The switches of `kyori train`."""
+
+import json
+
+import yaml
+
+from kyori.cli.main import run
+
+QUICK = ["--backbone", "mlp", "--epochs", "1"]
+
+
+def test_switches_reach_the_configuration(capsys):
+    switches = [
+        "--channels-last",
+        "--compile",
+        "--profile",
+        "--precision",
+        "bf16",
+        "--checkpoint-every",
+        "10min",
+    ]
+    assert run(["train", "--print-config", *switches, "--ema", "0.99"]) == 0
+    training = yaml.safe_load(capsys.readouterr().out)["training"]
+    wanted = {"channels_last": True, "compile": True, "profile": True, "precision": "bf16", "ema": 0.99}
+    assert wanted | {"checkpoint_every": "10 minutes"} == {
+        key: training[key] for key in [*wanted, "checkpoint_every"]
+    }
+    assert run(["train", "--print-config", "--no-profile"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["training"]["profile"] is False
+
+
+def test_profile_says_where_the_time_went(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert (
+        run(["train", "digits", *QUICK, "--profile", "--trace-steps", "2", "--json", "--out", str(out)]) == 0
+    )
+    said = capsys.readouterr()
+    assert json.loads(said.out)["folder"] == str(out)
+    for part in ("data", "forward", "loss", "backward", "step", "validation"):
+        assert f"\n{part} " in said.err
+    assert (out / "trace.json").exists()
+
+
+def test_an_interval_that_is_none_is_one_line(capsys):
+    assert run(["train", "digits", *QUICK, "--checkpoint-every", "often"]) == 2
+    assert (
+        "checkpoint_every: must be like '500 steps', '10 minutes' or '2 epochs'; got 'often'"
+        in capsys.readouterr().err
+    )
