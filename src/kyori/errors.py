@@ -9,6 +9,7 @@ KyoriError
 ├── FileFormatError (ValueError)    a file written by Kyori or for it is damaged or of another kind
 ├── MissingExtraError (ImportError) an optional package is not installed
 ├── TrainingError (RuntimeError)    training cannot go on (NaN, nothing to learn from)
+│   └── RankError                   another process of the job failed, which tells why itself
 └── Interrupted                     stopped by Ctrl-C after everything was saved
 
 KyoriWarning (UserWarning)
@@ -34,6 +35,7 @@ __all__ = [
     "KyoriError",
     "KyoriWarning",
     "MissingExtraError",
+    "RankError",
     "TrainingError",
     "TrainingWarning",
     "nearest_name",
@@ -78,6 +80,10 @@ class MissingExtraError(KyoriError, ImportError):
 
 class TrainingError(KyoriError, RuntimeError):
     """Training cannot go on."""
+
+
+class RankError(TrainingError):
+    """Another process of the job failed; it tells why itself."""
 
 
 class Interrupted(KyoriError):  # noqa: N818 (it is no error: the user wanted it)

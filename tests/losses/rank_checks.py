@@ -330,7 +330,7 @@ def main() -> None:
     told: list[str] = []
     torch.manual_seed(0)
     warnings.simplefilter("ignore")
-    with distributed.joined("cpu"):
+    with distributed.joined():
         for name, function in CHECKS.items():
             try:
                 COUNTED.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import typer
 
 from ..errors import KyoriWarning
 
-__all__ = ["JSON", "note", "print_json", "show_warnings", "stops_at_ctrl_c"]
+__all__ = ["JSON", "is_first", "note", "print_json", "show_warnings", "stops_at_ctrl_c"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,6 +28,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def is_first() -> bool:
+    """Whether this process is the one that prints: of those that `torchrun` started, the one of rank 0."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
+
+
 def print_json(value: Any) -> None:
     """Print a JSON document on stdout."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
@@ -36,7 +42,8 @@ def show_warnings() -> None:
     """Show Kyori's warnings as one line each, and leave other packages' warnings to developers."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        note(f"note: {message}")
+        if is_first():
+            note(f"note: {message}")
 
     warnings.showwarning = show  # restored by the caller's catch_warnings
     if not sys.warnoptions:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from .console import JSON, note, print_json, stops_at_ctrl_c
+from .console import JSON, is_first, note, print_json, stops_at_ctrl_c
 
 __all__ = ["register"]
 
@@ -28,6 +28,8 @@ def embed(
     from ..runs import encode_part
 
     table, used = encode_part(run, data, part)
+    if not is_first():  # of several processes, each of which embedded a share
+        return
     table.save(out)
     if as_json:
         print_json(

@@ -6,7 +6,7 @@
 
 from .exchange import Exchange, current, exchanging, gather, own
 from .gradients import alike, average_gradients, broadcast, synchronize_batch_norm
-from .group import Failure, first, joined, launched, rank, world
+from .group import Failure, first, joined, launched, leave, local_rank, rank, wait, world
 
 __all__ = [
     "Exchange",
@@ -20,8 +20,11 @@ __all__ = [
     "gather",
     "joined",
     "launched",
+    "leave",
+    "local_rank",
     "own",
     "rank",
     "synchronize_batch_norm",
+    "wait",
     "world",
 ]

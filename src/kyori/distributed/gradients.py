@@ -67,13 +67,11 @@ def alike(tensors: Iterable[Tensor]) -> bool:
     """Whether all ranks hold the same bits."""
     if world() == 1:
         return True
-    sums = [
-        torch.stack([t.detach().double().sum(), t.detach().double().square().sum()]).cpu() for t in tensors
-    ]
+    wide = [t.detach().double() for t in tensors]
+    sums = [torch.stack([t.sum(), t.square().sum()]).cpu() for t in wide]
     if not sums:
         return True
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    mine = torch.stack(sums).view(torch.int64).to(device)
+    mine = torch.stack(sums).view(torch.int64)
     everywhere = all_gather(mine)
     return bool((everywhere == everywhere[:1]).all())
 
@@ -92,6 +90,7 @@ def synchronize_batch_norm(network: nn.Module) -> None:
 class _Synchronized(_BatchNorm):
     """Batch normalisation with the statistics of all ranks, by the rule of `kyori.distributed.exchange`."""
 
+    @torch.compiler.disable
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or world() == 1:
             return super().forward(x)

@@ -1,6 +1,8 @@
 """The processes that work together: how many there are, which one this is, how they meet and how they part."""
 
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,12 +10,10 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ..errors import ConfigError
-
-__all__ = ["Failure", "first", "joined", "launched", "rank", "world"]
+__all__ = ["Failure", "first", "joined", "launched", "leave", "local_rank", "rank", "wait", "world"]
 
 _TIMEOUT = timedelta(minutes=30)  # a rank may validate or save for long while the others wait
-_FAILED = "kyori/failed"
+_KEY = f"kyori/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 def world() -> int:
@@ -31,6 +31,13 @@ def first() -> bool:
     return rank() == 0
 
 
+def wait() -> None:
+    """Wait until all ranks have come here."""
+    if world() > 1:
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        dist.all_reduce(torch.zeros(1, device=device))
+
+
 def launched() -> bool:
     """Whether `torchrun` started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
@@ -39,6 +46,13 @@ def launched() -> bool:
 def local_rank() -> int:
     """The number of this process on its machine, which chooses its GPU."""
     return int(os.environ.get("LOCAL_RANK", rank()))
+
+
+def leave(code: int) -> None:
+    """End this process at once: after a failure, cleaning up would wait for ranks that are gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Failure:
@@ -52,36 +66,36 @@ class Failure:
         if self._store is None:
             return True
         try:
-            return int(self._store.add(_FAILED, 1)) == 1
+            return int(self._store.add(_KEY, 1)) == 1
         except RuntimeError:  # the store's process has ended already
             return False
 
+    def give_way(self) -> bool:
+        """Wait until another rank, which failed, has told why; False if none does."""
+        if self._store is None:
+            return False
+        try:
+            self._store.wait([_KEY], timedelta(seconds=5))
+        except RuntimeError:
+            return False
+        time.sleep(0.2)  # it writes now; when this process ends, torchrun ends all others
+        return True
+
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[Failure]:
+def joined() -> Iterator[Failure]:
     """Meet the other processes that `torchrun` started; without it, nothing happens.
 
-    NCCL where they have GPUs, gloo on the CPU.
-
-    Args:
-        device: As `training.device`: "cpu" keeps GPUs out of it.
+    Tensors on GPUs travel by NCCL, those of the CPU by gloo.
     """
     if not launched() or dist.is_initialized():
         yield Failure(None)
         return
-    gpu = device != "cpu" and torch.cuda.is_available()
-    if gpu:
-        if local_rank() >= torch.cuda.device_count():
-            raise ConfigError(
-                f"each rank needs a GPU of its own: local rank {local_rank()} of {os.environ['WORLD_SIZE']}, and this "
-                f"machine has {torch.cuda.device_count()}. Start fewer ranks, or use --training.device cpu."
-            )
+    gpu = torch.cuda.is_available() and dist.is_nccl_available()
+    if gpu and local_rank() < torch.cuda.device_count():
         torch.cuda.set_device(local_rank())
     store, number, count = next(iter(dist.rendezvous("env://", timeout=_TIMEOUT)))
-    dist.init_process_group(
-        "nccl" if gpu else "gloo", store=store, rank=number, world_size=count, timeout=_TIMEOUT
-    )
-    try:
-        yield Failure(store)
-    finally:
-        dist.destroy_process_group()
+    backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_TIMEOUT)
+    yield Failure(store)
+    dist.destroy_process_group()  # not after an error, where it would wait for ranks that are gone

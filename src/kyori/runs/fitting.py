@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
+from .. import distributed
 from ..data import Corrections, Source, Split, balanced_pairs, make_split, open_source
 from ..errors import ArgumentError, ConfigError, DataError, KyoriError, nearest_name
 from ..evaluation import evaluate, evaluate_pairs
@@ -141,10 +143,11 @@ def fit(
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_folder(folder, resume=resume)  # before minutes go into reading pictures
+        distributed.wait()  # all ranks have looked before one writes
     decided = Corrections.load(corrections) if isinstance(corrections, str | Path) else corrections
     source = open_data(data, settings, labels=labels, progress=progress)
     split = corrected_split(source, settings, decided)
-    if folder is not None and decided is not None:
+    if folder is not None and decided is not None and distributed.first():
         folder.mkdir(parents=True, exist_ok=True)
         decided.save(folder / CORRECTIONS)
     return fit_split(
@@ -210,7 +213,7 @@ def fit_split(
     once, with the run's seed); the test items are measured once, at the end.
     """
     embedder, loss = build(config, split.train, backbone=backbone)
-    if folder is not None and not resume:
+    if folder is not None and not resume and distributed.first():
         prepare_folder(folder, split, config, overwrite=overwrite)
     start = time.perf_counter()
     history = train(
@@ -225,10 +228,15 @@ def fit_split(
     )
     seconds = time.perf_counter() - start
     table = table_of(embedder, split.test) if len(split.test) else None
-    results = _measure(embedder, split, table, config, seconds) if table is not None else None
+    trained = table_of(embedder, split.train) if config.batches.kind == "pairs" else None
+    if not distributed.first():  # one rank measures and writes
+        distributed.wait()
+        return Run(embedder, config, None, table, tuple(history.epochs), seconds, folder)
+    results = _measure(table, trained, config, seconds) if table is not None else None
     run = Run(embedder, config, results, table, tuple(history.epochs), seconds, folder)
     if folder is not None:
         save_run(run, split, report)
+    distributed.wait()
     return run
 
 
@@ -247,13 +255,11 @@ def _validation(source: Source, config: RunConfig) -> Callable[[Embedder], Mappi
     return validate
 
 
-def _measure(
-    embedder: Embedder, split: Split, table: VectorTable, config: RunConfig, seconds: float
-) -> Results:
+def _measure(table: VectorTable, trained: VectorTable | None, config: RunConfig, seconds: float) -> Results:
     results = evaluate(table, seed=config.seed, unit=unit_of(config))
     pairs: list[Result] = []
-    if config.batches.kind == "pairs":
-        parts = {"train": table_of(embedder, split.train), "test": table}
+    if trained is not None:
+        parts = {"train": trained, "test": table}
         pairs = [_pair_accuracy(name, part, config) for name, part in parts.items()]
     training = {
         "loss": config.loss.name,
@@ -291,7 +297,7 @@ def table_of(embedder: Embedder, source: Source) -> VectorTable:
 
     A further column ``feature_norm`` holds the lengths of the features before they were scaled to length 1.
     """
-    vectors, norms = embedder.encode_with_norms(source)
+    vectors, norms = _encode(embedder, source)
     return VectorTable(
         ids=source.ids,
         vectors=vectors,
@@ -299,6 +305,18 @@ def table_of(embedder: Embedder, source: Source) -> VectorTable:
         columns={**source.columns, "feature_norm": norms},
         class_names=source.class_names if source.labels is not None else None,
     )
+
+
+def _encode(embedder: Embedder, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (n, d) and norms (n,), on all ranks, each of which encodes its share of the items."""
+    rank, world = distributed.rank(), distributed.world()
+    if world == 1 or len(source) < world:
+        return embedder.encode_with_norms(source)
+    own = np.arange(rank * len(source) // world, (rank + 1) * len(source) // world)
+    vectors, norms = embedder.encode_with_norms(source.take(own))
+    device = next((p.device for p in embedder.parameters()), torch.device("cpu"))
+    both = [distributed.gather(torch.as_tensor(part, device=device)) for part in (vectors, norms)]
+    return both[0].cpu().numpy(), both[1].cpu().numpy()
 
 
 def encode_part(folder: str | Path, data: Any, part: str = "auto") -> tuple[VectorTable, str]:

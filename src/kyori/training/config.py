@@ -142,6 +142,11 @@ class LossConfig(BaseModel):
         description="numbers of coordinates that shall be an embedding by themselves, e.g. [64, 16]",
     )
 
+    shard_classes: bool = Field(
+        default=False,
+        description="with several ranks, each keeps the class vectors of its share of the classes only",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _check(cls, data: Any) -> Any:
@@ -160,6 +165,8 @@ class LossConfig(BaseModel):
         around = {k: v for k, v in data.items() if k in cls.model_fields}
         if around.get("memory") is not None and not issubclass(LOSSES[name], PairwiseLoss):
             raise ValueError(f"memory: suits losses of pairs, which take references; the loss is '{name}'")
+        if around.get("shard_classes") and not LOSSES[name].needs_classes:
+            raise ValueError(f"shard_classes: suits losses with class vectors; the loss is '{name}'")
         return {**around, "name": name, **options}
 
     @model_validator(mode="after")

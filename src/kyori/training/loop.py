@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Augment, Batch, Loader, Source
-from ..errors import ConfigError, DataError, TrainingWarning, nearest_name
+from ..errors import ConfigError, DataError, RankError, TrainingWarning, nearest_name
 from ..losses import cached_backward
 from ..models import Embedder
 from ..models.weights import state_tensors
@@ -35,6 +35,7 @@ from .optimization import create_optimizer, create_row_optimizer, rate_factor, s
 from .precision import Network, Updater, choose_precision
 from .prefetch import ahead
 from .profiling import Profile
+from .ranks import Ranks
 from .recording import recorders
 from .setup import create_augment, create_batches, train_classes
 
@@ -163,6 +164,12 @@ class _Run:
         self.embedder, self.loss = embedder.to(device), loss.to(device)
         self.source, self.device = source, device
         self.validate, self.interrupt, self.folder = validate, interrupt, folder
+        self.ranks = Ranks(self.embedder, self.loss, device, shard_classes=config.loss.shard_classes)
+        if self.ranks.sharded and (self.settings.clip_norm is not None or dtype is torch.float16):
+            raise ConfigError(
+                "loss.shard_classes goes with neither training.clip_norm nor precision fp16, which need the gradient of all "
+                "classes at once. Leave them out, or use bf16."
+            )
         self.network = Network(
             embedder, device, dtype, channels_last=self.settings.channels_last, compiled=self.settings.compile
         )
@@ -175,6 +182,8 @@ class _Run:
             codes,
             heads=getattr(loss, "needs_classes", False),
             references="references" in accepted,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
         )
         self.loader = Loader(
             source, device, workers=self.settings.workers, prepare=embedder.preprocess.prepare
@@ -198,10 +207,11 @@ class _Run:
             Checkpoints(folder / "checkpoints", self.settings.checkpoint_keep) if folder else None
         )
         self.interval = Interval.parse(self.settings.checkpoint_every)
-        self.callbacks = [*recorders(folder, self.settings), *callbacks]
+        self.callbacks = [*(recorders(folder, self.settings) if self.ranks.first else []), *callbacks]
         self.profile = Profile(device, enabled=self.settings.profile)
         self.clock = self.saved_at = time.monotonic()
         self.warned = False
+        self.sizes: list[int] = []  # items of each batch of the step, of all ranks
 
     # -- begin and finish ---------------------------------------------------------------------------------------
 
@@ -209,12 +219,14 @@ class _Run:
         """Go on from the newest checkpoint, or make sure that none of a former run is left."""
         if resume and self.checkpoints is None:
             raise ConfigError("resume needs the folder of the run to go on with; got folder=None.")
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and self.ranks.first:
             self.checkpoints.tidy()
+        self.ranks.wait()
         checkpoint = self.checkpoints.load() if resume and self.checkpoints else None
+        self.ranks.same(-1 if checkpoint is None else checkpoint.facts["position"][2], "checkpoints")
         if checkpoint is not None:
             self._restore(checkpoint)
-        elif self.checkpoints is not None:
+        elif self.checkpoints is not None and self.ranks.first:
             self.checkpoints.clear()
 
     def finish(self) -> History:
@@ -238,7 +250,7 @@ class _Run:
 
     def end(self) -> None:
         """Write where the time went, however the training ended."""
-        if self.profile.enabled and self.folder is not None:
+        if self.profile.enabled and self.folder is not None and self.ranks.first:
             self.profile.save(self.folder / "profile.json")
 
     # -- an epoch and a step ------------------------------------------------------------------------------------
@@ -252,17 +264,19 @@ class _Run:
             self._step(window)
             for callback in self.callbacks:
                 callback.on_step(self.progress)
-            if self.interrupt.raised:
+            stop, due = self.ranks.total(self.interrupt.raised, self._is_due())
+            if stop:
                 raise interrupted(self.progress, *self._save())
-            if self._is_due():
+            if due:
                 self._save()
         self._check_finite()
         self._end_epoch()
         over = self.progress.epoch == self.settings.epochs or self.state.stopped
         is_best = self.state.best_epoch == self.progress.epoch
-        if self.interrupt.raised:
+        stop, due = self.ranks.total(self.interrupt.raised, self._is_due())
+        if stop:
             raise interrupted(self.progress, *self._save())
-        if self._is_due() or is_best or over:
+        if due or is_best or over:
             self._save()
 
     def _windows(self) -> Iterator[list[tuple[Batch, Tensor, Tensor]]]:
@@ -277,11 +291,20 @@ class _Run:
     def _fetch(
         self, batches: Iterator[tuple[Batch, Tensor, Tensor]], size: int
     ) -> list[tuple[Batch, Tensor, Tensor]]:
+        window, failure = [], None
         try:
             with self.profile("data"):
-                return list(islice(batches, size))
-        except DataError as error:  # between two steps: all that was learnt can be saved
-            raise unreadable(error, self.progress, *self._save()) from error
+                window = list(islice(batches, size))
+        except DataError as error:
+            failure = error
+        sizes = [len(batch.indices) for batch, _, _ in window]
+        failed, *self.sizes = self.ranks.total(failure is not None, *sizes, *[0] * (size - len(sizes)))
+        if failure is not None:  # between two steps: all that was learnt can be saved
+            raise unreadable(failure, self.progress, *self._save()) from failure
+        if failed:
+            self._save()
+            raise RankError("another rank could not read an item.")
+        return window
 
     def _step(self, window: list[tuple[Batch, Tensor, Tensor]]) -> None:
         progress = self.progress
@@ -291,12 +314,13 @@ class _Run:
         for optimizer in self.optimizers:
             set_rates(optimizer, factor)
         total = torch.zeros((), device=self.device)
-        items = sum(len(batch.indices) for batch, _, _ in window)
+        items = sum(self.sizes)  # of all ranks
         for position, (batch, raw, _) in enumerate(window):
             number = progress.step * self.settings.accumulate + position
-            total += self._differentiate(batch, raw, number, len(batch.indices) / items)
+            total += self._differentiate(batch, raw, number, self.sizes[position] / items)
         progress.items += items
         with self.profile("step"):
+            self.ranks.average()
             self.updater.step()
             if self.average is not None:
                 self.average.update(progress.step + 1)
@@ -314,7 +338,7 @@ class _Run:
         Returns:
             That share of the loss, ().
         """
-        mixed = seed_everything(self.device, self.config.seed, number)
+        mixed = seed_everything(self.device, self.ranks.seed(self.config.seed), number)
         with self.profile("preprocess"):
             x = self.embedder.preprocess(raw, self.device)
             if self.augment is not None:
@@ -363,7 +387,7 @@ class _Run:
     ) -> Tensor:
         with self.profile("loss"):
             value: Tensor = (
-                self.loss(features, known, **more)
+                self.ranks.loss(features, known, **more)
                 if anchors is None
                 else self._aligned_value(features, known, anchors, **more)
             )
@@ -374,7 +398,7 @@ class _Run:
     ) -> Tensor:
         """The loss of the anchors, which are first, against all others."""
         assert isinstance(known, Tensor)
-        value: Tensor = self.loss(
+        value: Tensor = self.ranks.loss(
             features[:anchors],
             known[:anchors],
             references=features[anchors:],
@@ -507,18 +531,25 @@ class _Run:
         self._check_finite()
         now = self.saved_at = time.monotonic()
         self.state.epoch_seconds, self.clock = self.state.epoch_seconds + now - self.clock, now
+        tensors, facts = self._state_tensors()
+        path, failure = None, None
         try:
             with self.profile("checkpoint"):
-                return self._write(self.checkpoints), None
+                if self.ranks.first:
+                    path = self.checkpoints.save(
+                        self.progress.step, tensors, facts, best=self.state.best_step
+                    )
         except OSError as error:
-            newest = next(iter(self.checkpoints.paths()), None)
-            warnings.warn(not_saved(error, self.progress, newest), TrainingWarning, stacklevel=2)
-            return newest, error
+            path, failure = next(iter(self.checkpoints.paths()), None), error
+            warnings.warn(not_saved(error, self.progress, path), TrainingWarning, stacklevel=2)
+        self.ranks.wait()  # a rank that ends earlier would have torchrun stop the one that writes
+        return path, failure
 
-    def _write(self, checkpoints: Checkpoints) -> Path:
-        tensors = self._weights() | optimizer_tensors(self.optimizer, "optimizer.")
-        if self.rows is not None:
-            tensors |= optimizer_tensors(self.rows, "rows.")
+    def _state_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = self._weights()
+        for name, optimizer in self._named_optimizers():
+            state = self.ranks.put_together(optimizer, optimizer_tensors(optimizer, ""))
+            tensors |= {f"{name}.{key}": value for key, value in state.items()}
         if self.average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.average.items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
@@ -530,7 +561,12 @@ class _Run:
             "state": asdict(self.state),
             "scaler": self.updater.scaler.state_dict() if self.updater.scaler else None,
         }
-        return checkpoints.save(self.progress.step, tensors, facts, best=self.state.best_step)
+        return tensors, facts
+
+    def _named_optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+        yield "optimizer", self.optimizer
+        if self.rows is not None:
+            yield "rows", self.rows
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         facts, path = checkpoint.facts, checkpoint.path
@@ -547,9 +583,8 @@ class _Run:
             raise ConfigError(
                 f"cannot resume from {path}: its weights do not fit this model: {error}"
             ) from error
-        load_optimizer(self.optimizer, checkpoint.part("optimizer."))
-        if self.rows is not None:
-            load_optimizer(self.rows, checkpoint.part("rows."))
+        for name, optimizer in self._named_optimizers():
+            load_optimizer(optimizer, self.ranks.take_apart(optimizer, checkpoint.part(f"{name}.")))
         if self.average is not None:
             self.average.load(checkpoint.part("average."))
         self.best = {name: t.to(self.device) for name, t in checkpoint.part("best.").items()}

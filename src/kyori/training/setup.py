@@ -105,34 +105,45 @@ def train_classes(source: Source) -> tuple[np.ndarray, np.ndarray]:
 
 
 def create_batches(
-    config: RunConfig, source: Source, codes: np.ndarray, *, heads: bool, references: bool = False
+    config: RunConfig,
+    source: Source,
+    codes: np.ndarray,
+    *,
+    heads: bool,
+    references: bool = False,
+    rank: int = 0,
+    world: int = 1,
 ) -> PKBatches | ShuffleBatches | PairBatches | AlignedBatches:
     """Build the batches for the training items, whose classes are ``codes`` (n,).
 
-    ``heads`` says that the loss has a vector for each class, ``references`` that it takes references.
+    ``heads`` says that the loss has a vector for each class, ``references`` that it takes references. A rank gets its
+    share of each batch.
 
     With kind ``pk`` a batch has batch_size // per_class classes; where there are fewer, it has all of them and more
     items of each, so that it stays as large. Items alone in their class cannot form pairs: a `DataWarning` names them.
     """
     wanted, kind = config.batches, config.batches.kind
+    share = {"rank": rank, "world": world}
     if kind == "auto":
         aligned = "role" in source.columns and references
         kind = "shuffle" if heads else "aligned" if aligned else "pk"
     if kind == "aligned":
         _check_aligned(config, source, references)
         columns = source.columns
-        return AlignedBatches(columns["row"], columns["role"], wanted.batch_size, seed=config.seed)
+        return AlignedBatches(columns["row"], columns["role"], wanted.batch_size, seed=config.seed, **share)
     if kind == "shuffle":
-        return ShuffleBatches(len(codes), wanted.batch_size, seed=config.seed)
+        return ShuffleBatches(len(codes), wanted.batch_size, seed=config.seed, **share)
     if kind == "pk" and wanted.batch_size < 2 * wanted.per_class:
         raise ConfigError(
             f"batches.batch_size must hold 2 classes of batches.per_class = {wanted.per_class} items, so at least "
             f"{2 * wanted.per_class}; got {wanted.batch_size}."
         )
     batches = (
-        PairBatches(codes, wanted.batch_size, seed=config.seed)
+        PairBatches(codes, wanted.batch_size, seed=config.seed, **share)
         if kind == "pairs"
-        else PKBatches(codes, wanted.batch_size // wanted.per_class, wanted.per_class, seed=config.seed)
+        else PKBatches(
+            codes, wanted.batch_size // wanted.per_class, wanted.per_class, seed=config.seed, **share
+        )
     )
     if batches.excluded:
         _warn_alone(source, codes)
