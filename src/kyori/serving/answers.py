@@ -148,7 +148,10 @@ class Desk:
         distinct = list(dict.fromkeys(ids))
 
         def read() -> list[dict[str, Any]]:
-            table = served.recogniser.index.get(distinct)
+            try:
+                table = served.recogniser.index.get(distinct)
+            except DataError as error:
+                raise Refused(404, str(error)) from None
             names = table.class_names
             labels: list[Any] = [None] * len(table) if table.labels is None else table.labels.tolist()
             columns = {name: values.tolist() for name, values in table.columns.items()}
@@ -161,10 +164,7 @@ class Desk:
                 for row, id_ in enumerate(table.ids.tolist())
             ]
 
-        try:
-            return {"items": await self._run(read)}
-        except DataError as error:
-            raise Refused(404, str(error)) from None
+        return {"items": await self._run(read)}
 
     async def count(self, served: Served) -> tuple[int | None, dict[str, str]]:
         """Return how many items the index holds, and its columns; None without one."""

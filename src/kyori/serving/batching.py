@@ -128,6 +128,7 @@ class Batcher:
     async def _serve(self, jobs: list[_Job]) -> None:
         try:
             vectors = await self._run([row for job in jobs for row in job.rows])
+            parts = np.split(vectors, np.cumsum([len(job.rows) for job in jobs])[:-1])
         except Exception as error:
             if len(jobs) == 1:
                 if not jobs[0].answer.done():
@@ -136,8 +137,7 @@ class Batcher:
             for job in jobs:  # one request's trouble is not its neighbours'
                 await self._serve([job])
             return
-        ends = np.cumsum([len(job.rows) for job in jobs])[:-1]
-        for job, part in zip(jobs, np.split(vectors, ends), strict=True):
+        for job, part in zip(jobs, parts, strict=True):
             if not job.answer.done():
                 job.answer.set_result(part)
 

@@ -24,6 +24,7 @@ def bounded_protocol(limits: Limits) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
+            self.access_log = False  # its lines hold whole addresses; the gate writes its own
             if len(self.connections) > limits.connections:
                 transport.abort()
                 return

@@ -61,6 +61,8 @@ class Service:
             )
         uvicorn = require("uvicorn", extra="serve", purpose="kyori serve")
         self._socket = _listening(host, port)
+        #: The URL that clients use.
+        self.address = _address(self._socket)
         try:
             app = create_app(run, url=url, tokens=tokens, writable=writable, device=device, limits=limits)
             config = uvicorn.Config(
@@ -81,12 +83,6 @@ class Service:
             self._socket.close()
             raise
         self._thread: threading.Thread | None = None
-
-    @property
-    def address(self) -> str:
-        """The URL that clients use."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
@@ -120,6 +116,11 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ArgumentError(f"cannot listen on {host}:{port}: {error.strerror or error}.") from None
     return listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def quiet_logs() -> None:
