@@ -12,6 +12,7 @@ __all__ = ["blocks", "can_show"]
 
 _COLUMNS = 16  # characters wide, so 16 × 16 pixels in 8 lines
 _HALF = "\N{UPPER HALF BLOCK}"
+_LETTERS = 40
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -27,10 +28,10 @@ def can_show(console: Console) -> bool:
 
 
 def blocks(item: Any, columns: int = _COLUMNS) -> Text:
-    """Return an item as text: a PIL image in half blocks, a vector as bars, anything else as nothing.
+    """Return an item as text: a PIL image in half blocks, a vector as bars, a text as its beginning.
 
     Args:
-        item: A PIL image, a vector ``(f,)``, or None.
+        item: A PIL image, a vector ``(f,)``, a string, or None.
         columns: Characters wide.
     """
     import numpy as np
@@ -42,6 +43,8 @@ def blocks(item: Any, columns: int = _COLUMNS) -> Text:
         span = float(np.ptp(parts)) or 1.0
         levels = ((parts - parts.min()) / span * (len(_BARS) - 1)).round().astype(int)
         return Text("".join(_BARS[level] for level in levels))
+    if isinstance(item, str):
+        return Text(item if len(item) <= _LETTERS else f"{item[: _LETTERS - 1]}…")
     if not isinstance(item, PIL.Image.Image):
         return Text("")
     image = item.convert("RGB")

@@ -183,9 +183,12 @@ def _enroll(recogniser: Recogniser, items: list[str], name: str) -> int:
         )
     vectors = []
     for item in items:
-        if not Path(item).is_file():
+        if recogniser.takes == "text":
+            vectors.append(vector_of(recogniser, item, "text")[0])
+        elif Path(item).is_file():
+            vectors.append(vector_of(recogniser, item)[0])
+        else:
             raise ArgumentError(f"--enroll takes files; {item!r} is none.")
-        vectors.append(vector_of(recogniser, item)[0])
     ids: list[Any] = list(items)
     if opened.statistics().get("ids") == "int":
         start = max(opened.ids().tolist(), default=-1) + 1

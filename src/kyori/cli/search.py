@@ -120,7 +120,8 @@ def _print(run: Path, hits: list[Hit], unit: str, pictures: bool | None) -> None
     from .blocks import blocks, can_show
 
     console = Console()
-    shown = Pictures(run) if (can_show(console) if pictures is None else pictures) else None
+    wanted = can_show(console) if pictures is None else pictures
+    shown = Pictures(run) if wanted else None
     probable = any(hit.probability is not None for hit in hits)
     table = Table(show_lines=shown is not None)
     table.add_column("rank", justify="right")
@@ -147,11 +148,18 @@ def _write_page(path: Path, run: Path, query: str, own: Any, kind: Kind, hits: l
 
     pictures = Pictures(run)
     asked = pictures.of(own) if own is not None else _asked(query, kind)
-    tiles = [Tile([thumbnail(asked, f"query {query}") if asked is not None else ""], tag("b", query))]
+    drawn = (
+        thumbnail(asked, f"query {query}")
+        if asked is not None and not isinstance(asked, str)
+        else asked or ""
+    )
+    tiles = [Tile([drawn], tag("b", query))]
     for hit in hits:
         item = pictures.of(hit.id)
         label = "" if hit.label is None else str(hit.label)
-        picture = thumbnail(item, f"{hit.id} {label}") if item is not None else tag("p", hit.id)
+        picture = tag("p", hit.id if item is None else item)
+        if item is not None and not isinstance(item, str):
+            picture = thumbnail(item, f"{hit.id} {label}")
         probable = "" if hit.probability is None else f" p {chance(hit.probability)}"
         caption = [tag("b", label or hit.id), tag("span", f" {hit.distance:.4f}{probable}")]
         tiles.append(Tile([picture], tag("span", *caption, title=str(hit.id))))

@@ -78,12 +78,19 @@ def resolve_pairs(
             for name, position in positions.items():
                 trained[place[name]] = mask[position]
     folders = [Path(root)] if root is not None else [pairs.path.parent, Path()]
-    files = {name: path for name in names if name not in found and (path := _file(name, folders))}
+    files = {
+        name: path
+        for name in names
+        if recogniser.takes != "text" and name not in found and (path := _file(name, folders))
+    }
     if files:
         found |= dict(zip(files, recogniser.embed([str(path) for path in files.values()]), strict=True))
     rest = [name for name in names if name not in found]
     if rest:
         found |= _in_index(rest, recogniser)
+    texts = [name for name in rest if name not in found] if recogniser.takes == "text" else []
+    if texts:
+        found |= dict(zip(texts, recogniser.embed(texts), strict=True))
     missing = [name for name in names if name not in found]
     if missing:
         raise DataError(

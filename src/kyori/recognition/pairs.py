@@ -37,7 +37,7 @@ _HEADS = (
     "anchor",
     "other",
 )
-_MANIFEST = {"path", "label"}
+_MANIFESTS = ({"path", "label"}, {"text", "label"}, {"anchor", "positive"})  # what labelled data look like
 _BLOCK = 65_536
 
 
@@ -62,14 +62,15 @@ class PairFile:
 
 
 def is_pairs_file(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file lists pairs: ``.txt``, ``.tsv``, or a ``.csv`` without the columns path and label."""
+    """Return whether a file lists pairs: ``.txt``, or a ``.csv`` or ``.tsv`` without the columns of a manifest."""
     path = Path(path)
     if path.suffix.lower() not in _SUFFIXES or not path.is_file():
         return False
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() == ".txt":
         return True
     rows = _rows(path, 1)
-    return not rows or not {cell.strip() for cell in rows[0]} >= _MANIFEST
+    head = {cell.strip() for cell in rows[0]} if rows else set()
+    return not any(head >= columns for columns in _MANIFESTS)
 
 
 def read_pairs(path: str | os.PathLike[str], *, labelled: bool | None = None) -> PairFile:
