@@ -1,9 +1,9 @@
 """One epoch of `cnn` + triplet-semihard on Fashion-MNIST: Kyori beside pytorch-metric-learning's documented example.
 
-Both train the same network on the same batches' shape (10 classes × 26 items) with Adam, one after the other in one
-process, several rounds in turn. The peer is its MNIST example: torchvision transforms item by item, DataLoader,
-MPerClassSampler, TripletMarginMiner, TripletMarginLoss. The network's own forward and backward are timed inside the
-run, by hooks, so "the rest" (data, loss, optimizer, loop) is the epoch without them.
+Both train the same network on the same batches' shape (10 classes × 26 items) with Adam, each in a process of its own
+as its users run it, several rounds in turn. The peer is its MNIST example: torchvision transforms item by item,
+DataLoader, MPerClassSampler, TripletMarginMiner, TripletMarginLoss. The network's own forward and backward are timed
+inside the run, by hooks, so "the rest" (data, loss, optimizer, loop) is the epoch without them.
 
     python benchmarks/epoch.py            # a whole epoch each, 3 rounds
     python benchmarks/epoch.py --smoke    # a few steps, to see that it runs
@@ -11,6 +11,9 @@ run, by hooks, so "the rest" (data, loss, optimizer, loop) is the epoch without 
 
 import argparse
 import gzip
+import json
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -136,15 +139,37 @@ def read_fashion(items: int) -> tuple[np.ndarray, np.ndarray]:
     return images.copy(), labels
 
 
-def report(name: str, run: Callable[[], tuple[float, float, int]]) -> tuple[float, float]:
-    whole, inside, steps = run()
-    rest = whole - inside
+def side(name: str, options: argparse.Namespace) -> dict[str, float]:
+    """Run one side in this process, a few steps first to warm up; return its seconds and steps."""
+    if options.cpu_time:
+        globals()["clock"] = time.process_time
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore")
+    images, labels = read_fashion(2_600 if options.smoke else 60_000)
+    few = slice(0, 1_300)
+    if name == "kyori":
+        keep_memory()  # as its command line does
+        kyori_epoch(open_source((images[few], labels[few])))
+        whole, network, steps = kyori_epoch(open_source((images, labels)))
+    else:
+        peer_epoch(images[few], labels[few], 5, options.workers)
+        steps = -(-len(labels) // (CLASSES * PER_CLASS))
+        whole, network, steps = peer_epoch(images, labels, steps, options.workers)
+    return {"whole": whole, "network": network, "steps": steps, "threads": torch.get_num_threads()}
+
+
+def measure(name: str, arguments: list[str]) -> dict[str, float]:
+    """Run one side in a process of its own, as its users do."""
+    command = [sys.executable, __file__, "--side", name, *arguments]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found["rest"] = found["whole"] - found["network"]
     print(
-        f"{name:<26} epoch {whole:7.2f} s   network {inside:7.2f} s   rest {rest:7.3f} s"
-        f"   rest/step {1e3 * rest / steps:6.2f} ms   ({steps} steps)",
+        f"{name:<8} epoch {found['whole']:7.2f} s   network {found['network']:7.2f} s   rest {found['rest']:7.3f} s"
+        f"   rest/step {1e3 * found['rest'] / found['steps']:6.2f} ms   ({found['steps']} steps)",
         flush=True,
     )
-    return whole, rest
+    return found
 
 
 def main() -> None:
@@ -160,29 +185,25 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="count CPU seconds: for a machine that others use too"
     )
+    parser.add_argument("--side", choices=("kyori", "peer"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if options.cpu_time:
-        globals()["clock"] = time.process_time
-    warnings.simplefilter("ignore")
-    keep_memory()  # as the command line does; it holds for both sides
-    images, labels = read_fashion(2_600 if options.smoke else 60_000)
-    source = open_source((images, labels))
-    steps = -(-len(labels) // (CLASSES * PER_CLASS))
-    report("(warm-up)", lambda: kyori_epoch(source.take(range(1_300))))
-    times: dict[str, list[tuple[float, float]]] = {"kyori": [], "peer": []}
+    if options.side:
+        print(json.dumps(side(options.side, options)))
+        return
+    found: dict[str, list[dict[str, float]]] = {"kyori": [], "peer": []}
     for _ in range(1 if options.smoke else options.rounds):
-        times["kyori"].append(report("kyori", lambda: kyori_epoch(source)))
-        times["peer"].append(
-            report("pytorch-metric-learning", lambda: peer_epoch(images, labels, steps, options.workers))
-        )
-    (ours, our_rest), (theirs, their_rest) = (np.median(times[name], axis=0) for name in ("kyori", "peer"))
+        for name, rounds in found.items():
+            rounds.append(measure(name, sys.argv[1:]))
+    middle = {
+        name: {key: float(np.median([one[key] for one in rounds])) for key in rounds[0]}
+        for name, rounds in found.items()
+    }
+    ours, theirs = middle["kyori"], middle["peer"]
     seconds = "CPU" if options.cpu_time else "wall-clock"
     print(
-        f"median: epoch {theirs / ours:.2f}× faster than the peer; the rest takes {our_rest / their_rest:.3f} of "
-        f"the peer's ({their_rest / our_rest:.1f}× less); {seconds} seconds, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}"
+        f"median: epoch {theirs['whole'] / ours['whole']:.2f}× faster than the peer; the rest takes "
+        f"{ours['rest'] / theirs['rest']:.3f} of the peer's ({theirs['rest'] / ours['rest']:.1f}× less); {seconds} "
+        f"seconds, {ours['threads']:.0f} threads, torch {torch.__version__}"
     )
 
 

@@ -119,7 +119,7 @@ class Preprocess:
         scale = 255.0 if x.dtype == torch.uint8 and self.kind == "image" else 1.0
         mean = torch.tensor(self.mean, dtype=torch.float32, device=x.device) * scale
         std = torch.tensor(self.std, dtype=torch.float32, device=x.device) * scale
-        x = (x.to(torch.float32) - mean) / std
+        x = x.to(torch.float32).sub(mean).div_(std)
         return x.permute(0, 3, 1, 2).contiguous() if self.kind == "image" else x
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,13 +148,17 @@ class Preprocess:
 def _image_moments(source: Source, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of each channel, in [0, 1], exact: from a histogram of the 256 values."""
     channels = source.item_shape[2]
-    counts = np.zeros((channels, 256), dtype=np.int64)
+    counts = torch.zeros((channels, 256), dtype=torch.int64)
     for start in range(0, len(rows), BLOCK):
         pictures = source.load(rows[start : start + BLOCK])
         for channel in range(channels):
-            counts[channel] += np.bincount(pictures[..., channel].ravel(), minlength=256)
+            column = torch.from_numpy(np.require(pictures[..., channel].ravel(), requirements="W"))
+            counts[channel] += torch.bincount(
+                column, minlength=256
+            )  # NumPy's takes four times as long on bytes
     values = np.arange(256) / 255
-    share = counts / counts.sum(axis=1, keepdims=True)
+    found = counts.numpy()
+    share = found / found.sum(axis=1, keepdims=True)
     mean = share @ values
     return mean, np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
 
