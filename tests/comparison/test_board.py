@@ -54,6 +54,7 @@ def test_a_clear_winner_is_said_to_be_one():
     assert comparison.decided
     assert comparison.seeds_won == comparison.seeds == 3
     assert 0.27 < comparison.low < comparison.difference < comparison.high < 0.33
+    assert comparison.effect > 1
     sentence = found.recommendation()
     assert sentence.startswith("Use arcface: MAP@R ")
     assert "It beats softmax by 3" in sentence
@@ -63,8 +64,11 @@ def test_a_clear_winner_is_said_to_be_one():
 
 def test_equals_cannot_be_told_apart():
     found = board({"cosface": 0.7, "arcface": 0.7001, "softmax": 0.3})
-    assert "cannot be told apart from" in found.recommendation()
-    assert "softmax by" in found.recommendation()
+    best, level = found.winner, ({"cosface", "arcface"} - {found.winner}).pop()
+    sentence = found.recommendation()
+    assert f"Use {best}: " in sentence
+    assert f"3 of 3 seeds; {level} cannot be told apart from it." in sentence
+    assert "It beats softmax by" in sentence
 
 
 def test_raw_input_never_wins_but_is_named_when_it_is_better():
@@ -85,7 +89,8 @@ def test_one_seed_is_called_one_seed():
 def test_japanese_says_the_same():
     sentence = board({"softmax": 0.4, "arcface": 0.7, "raw": 0.2}).recommendation("ja")
     assert sentence.startswith("arcface をおすすめします。")
-    assert "3 個のシードのうち 3 個" in sentence
+    assert "3 個のシードのうち 3 個で勝ちました。" in sentence
+    assert "上回り" in sentence
 
 
 def test_a_measure_without_queries_is_compared_over_seeds():
