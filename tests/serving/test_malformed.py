@@ -6,7 +6,6 @@ import socket
 
 import pytest
 
-import kyori
 from kyori.serving import Client, Service, Tokens
 
 from .conftest import LIMITS, READ, WRITE, copied, request, status
@@ -79,9 +78,10 @@ def test_against_the_server_s_own_description(protected):
         for mode in modes:
             try:
                 cases = operation.as_strategy(generation_mode=mode)
-            except Exception as error:  # nothing can be wrong with a request that has no parameters
-                assert "negative" in str(error).lower(), error
-                continue
+            except Exception as error:
+                if "negative" not in str(error).lower():
+                    raise
+                continue  # nothing can be wrong with a request that has no parameters
 
             @settings(max_examples=6, deadline=None, database=None, phases=[Phase.generate],
                       suppress_health_check=list(HealthCheck))  # fmt: skip
