@@ -171,7 +171,9 @@ class Screen:
         self._euclidean = metric in ("euclidean", "squared_euclidean")
         d = gallery.shape[1]
         # Rounding grows with the norms, so the origin is put into the middle where that changes no distance.
-        self._centre = gallery.mean(axis=0, dtype=np.float64).astype(np.float32) if self._euclidean else np.float32(0)
+        self._centre = (
+            gallery.mean(axis=0, dtype=np.float64).astype(np.float32) if self._euclidean else np.float32(0)
+        )
         self._columns = self._prepared(gallery)
         own, other = _lengths(queries - self._centre), _lengths(gallery - self._centre)
         self._own = own
@@ -196,6 +198,15 @@ class Screen:
         else:
             np.negative(left, out=left)
         return left @ self._columns[columns].T
+
+    def limit(self, rows: slice, distance: float) -> NDArray[np.float64]:
+        """Return ``(b,)`` the value of each query at a distance."""
+        if self._metric == "dot":
+            return np.full(rows.stop - rows.start, distance)
+        if self._metric == "cosine":
+            return np.full(rows.stop - rows.start, distance - 1)
+        square = distance if self._metric == "squared_euclidean" else distance**2
+        return square - self._own[rows] ** 2
 
     def exact(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
@@ -234,7 +245,9 @@ class Screen:
             return rows
         if self._metric == "cosine":
             lengths = _lengths(vectors)
-            return (vectors / np.where(lengths > 0, lengths, 1)[:, None].astype(np.float32)).astype(np.float32)
+            return (vectors / np.where(lengths > 0, lengths, 1)[:, None].astype(np.float32)).astype(
+                np.float32
+            )
         return np.array(vectors)
 
 

@@ -11,7 +11,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Bootstrap", "influence", "mean_interval", "percentiles", "ratio", "shifted_interval", "share_interval"]
+__all__ = [
+    "Bootstrap",
+    "influence",
+    "mean_interval",
+    "percentiles",
+    "ratio",
+    "shifted_interval",
+    "share_interval",
+]
 
 _LEVELS = (0.025, 0.975)
 _CHUNK = 128  # resamples whose weights are held as floats at a time

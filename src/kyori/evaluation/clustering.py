@@ -18,7 +18,21 @@ from .bootstrap import Bootstrap, shifted_interval
 from .context import Context
 from .measures import Measure
 
-__all__ = ["Contingency", "adjusted_rand", "clustering_results", "k_means", "mutual_information"]
+__all__ = [
+    "FEW_DISTANCES",
+    "Contingency",
+    "adjusted_rand",
+    "b_cubed",
+    "clustering_results",
+    "k_means",
+    "mutual_information",
+    "pairwise_f1",
+    "purity",
+]
+
+#: k-means compares each item with each centre, dozens of times. Up to so many pairs (10,000 items of 1,000 classes)
+#: it is quick enough to be among the default measures, and to be started three times.
+FEW_DISTANCES = 10_000_000
 
 
 def clustering_results(context: Context, measures: Sequence[Measure]) -> list[Result]:
@@ -28,7 +42,8 @@ def clustering_results(context: Context, measures: Sequence[Measure]) -> list[Re
     """
     _, classes = np.unique(context.task.query_classes, return_inverse=True)
     wanted = int(classes.max()) + 1
-    clusters = k_means(context.task.queries, wanted, context.task.metric, context.seed)
+    starts = 3 if len(classes) * wanted <= FEW_DISTANCES else 1
+    clusters = k_means(context.task.queries, wanted, context.task.metric, context.seed, starts)
     made = len(np.unique(clusters))
     if made < wanted:
         context.notes.append(f"k-means found {made} distinct clusters for {wanted} classes: vectors repeat.")
@@ -39,9 +54,12 @@ def clustering_results(context: Context, measures: Sequence[Measure]) -> list[Re
         "nmi": mutual_information,
         "ami": lambda cells: mutual_information(cells, chance),
         "ari": adjusted_rand,
+        "purity": purity,
+        "b-cubed": b_cubed,
+        "pairwise-f1": pairwise_f1,
     }
     resampled = list(_resample(table, context.resamples, context.seed))
-    protocol = context.protocol | {"algorithm": "k-means", "clusters": made}
+    protocol = context.protocol | {"algorithm": "k-means", "clusters": made, "starts": starts}
     results = []
     for measure in measures:
         score = scores[measure.key]
@@ -88,8 +106,10 @@ class Contingency:
         return float(expected_mutual_information(table, int(self.counts.sum())))
 
 
-def k_means(vectors: NDArray[np.float32], clusters: int, metric: Distance, seed: int) -> NDArray[np.int64]:
-    """Return ``(n,)`` cluster codes: k-means++ and Lloyd, the best of three starts; directions for ``cosine``."""
+def k_means(
+    vectors: NDArray[np.float32], clusters: int, metric: Distance, seed: int, starts: int = 3
+) -> NDArray[np.int64]:
+    """Return ``(n,)`` cluster codes: k-means++ and Lloyd, the best of some starts; directions for ``cosine``."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.preprocessing import normalize
@@ -100,7 +120,7 @@ def k_means(vectors: NDArray[np.float32], clusters: int, metric: Distance, seed:
         warnings.simplefilter(
             "ignore", ConvergenceWarning
         )  # fewer distinct vectors than clusters: some stay empty
-        return KMeans(clusters, n_init=3, random_state=seed).fit_predict(vectors).astype(np.int64)
+        return KMeans(clusters, n_init=starts, random_state=seed).fit_predict(vectors).astype(np.int64)
 
 
 def mutual_information(table: Contingency, expected: float = 0.0) -> float:
@@ -124,6 +144,39 @@ def adjusted_rand(table: Contingency) -> float:
     expected = by_class * by_cluster / _pairs(np.array([table.counts.sum()]))
     best = (by_class + by_cluster) / 2
     return 1.0 if best == expected else (together - expected) / (best - expected)
+
+
+def purity(table: Contingency) -> float:
+    """Return the share of items that are of the most frequent class of their cluster."""
+    largest = np.zeros(int(table.clusters.max()) + 1)
+    np.maximum.at(largest, table.clusters, table.counts)
+    return float(largest.sum() / table.counts.sum())
+
+
+def b_cubed(table: Contingency) -> float:
+    """Return the F measure of B-cubed (Bagga & Baldwin 1998; Amigó et al. 2009).
+
+    Precision is the mean over items of the share of the item's cluster that is of its class, itself included; recall
+    that of its class that is in its cluster.
+    """
+    of_class, of_cluster = table.margins
+    filled = table.counts > 0
+    cells = table.counts[filled].astype(np.float64)
+    n = cells.sum()
+    precise = float((cells**2 / of_cluster[table.clusters[filled]]).sum() / n)
+    complete = float((cells**2 / of_class[table.classes[filled]]).sum() / n)
+    return 2 * precise * complete / (precise + complete)
+
+
+def pairwise_f1(table: Contingency) -> float:
+    """Return the F measure of "in one cluster" as an answer to "of one class", over all pairs of items.
+
+    1 where there is neither a same pair nor a pair in one cluster.
+    """
+    of_class, of_cluster = table.margins
+    together, by_class, by_cluster = (_pairs(counts) for counts in (table.counts, of_class, of_cluster))
+    # In a resample scaled to fractions of items a class can hold less than one; its pairs are then none.
+    return 2 * together / (by_class + by_cluster) if by_class + by_cluster > 0 else 1.0
 
 
 def _resample(table: Contingency, resamples: Bootstrap, seed: int) -> Iterator[Contingency]:

@@ -29,7 +29,7 @@ class Context:
     resamples: Bootstrap
     seed: int
     no_positive: NoPositive
-    block_rows: int | None
+    block_rows: int | None = None
     memory: int | None = None
     per_query: "PerQueryFile | None" = None
     retrieval: "Retrieval | None" = None  # when it was computed already, on several ranks

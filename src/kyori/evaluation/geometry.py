@@ -14,6 +14,7 @@ from ..neighbors import distance_blocks
 from ..results import Result
 from .bootstrap import ratio, shifted_interval
 from .context import Context, unknown
+from .hubs import effective_rank_result, hubness_result, k_occurrence, robin_hood_result
 from .measures import Measure
 
 __all__ = ["ClassDistances", "alignment_sums", "class_distances", "geometry_results", "uniformity_sums"]
@@ -35,13 +36,17 @@ def geometry_results(context: Context, measures: Sequence[Measure]) -> list[Resu
     between = functools.cache(
         lambda: class_distances(context.task.queries, classes, context.task.metric, context.block_rows)
     )
-    computed: dict[str, Callable[[], Result]] = {
-        "silhouette": lambda: _silhouette(context, between()),
-        "distance-ratio": lambda: _distance_ratio(context, between()),
-        "alignment": lambda: _alignment(context, classes),
-        "uniformity": lambda: _uniformity(context),
+    occurrences = functools.cache(lambda k: k_occurrence(context, k))
+    computed: dict[str, Callable[[Measure], Result]] = {
+        "silhouette": lambda _: _silhouette(context, between()),
+        "distance-ratio": lambda _: _distance_ratio(context, between()),
+        "alignment": lambda _: _alignment(context, classes),
+        "uniformity": lambda _: _uniformity(context),
+        "effective-rank": lambda _: effective_rank_result(context),
+        "hubness": lambda measure: hubness_result(context, measure, *occurrences(measure.k)),
+        "robin-hood": lambda measure: robin_hood_result(context, measure, *occurrences(measure.k)),
     }
-    return [computed[measure.key]() for measure in measures]
+    return [computed[measure.family](measure) for measure in measures]
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,10 +196,10 @@ def open_set(
         ArgumentError: An option is out of range.
         DataError: A table has no labels or does not fit the other.
 
-    >>> probes = VectorTable(vectors=[[0.1], [1.1], [5.0]], labels=["ann", "bob", "eve"], ids=["p", "q", "r"])
+    >>> probes = VectorTable(vectors=[[0.1], [1.1], [5.0], [7.0]], labels=["ann", "bob", "eve", "dan"], ids=[*"pqrs"])
     >>> gallery = VectorTable(vectors=[[0.0], [1.0]], labels=["ann", "bob"], ids=["a", "b"])
-    >>> results = open_set(probes, gallery, fpir=[0.1], bootstrap=0)
-    >>> results["rank@1"].value, results["tpir@fpir=1e-1"].value
+    >>> results = open_set(probes, gallery, fpir=[0.5], bootstrap=0)
+    >>> results["rank@1"].value, results["tpir@fpir=5e-1"].value
     (1.0, 1.0)
     """
     check_distance(metric)

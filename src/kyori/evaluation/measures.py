@@ -10,8 +10,11 @@ __all__ = ["CLUSTERING", "DEFAULT", "GEOMETRY", "RETRIEVAL", "VERIFICATION", "Me
 
 RETRIEVAL = ("recall", "precision", "r-precision", "map@r", "map@k", "map", "ndcg", "mrr")
 VERIFICATION = ("auc", "eer", "tar", "accuracy", "best-accuracy")
-CLUSTERING = ("nmi", "ami", "ari")
-GEOMETRY = ("silhouette", "distance-ratio", "alignment", "uniformity")
+CLUSTERING = ("nmi", "ami", "ari", "purity", "b-cubed", "pairwise-f1")
+GEOMETRY = (
+    "silhouette", "distance-ratio", "alignment", "uniformity", "effective-rank", "hubness", "robin-hood",
+)  # fmt: skip
+_AT_ANY_K = ("hubness", "robin-hood")
 
 DEFAULT = (
     "recall", "r-precision", "map@r", "map", "ndcg@10", "mrr",
@@ -21,7 +24,7 @@ DEFAULT = (
 _PER_K = ("recall", "precision", "ndcg")
 _KNOWN = (
     "recall", "recall@1", "precision", "precision@5", "r-precision", "map@r", "map", "map@10", "ndcg", "ndcg@10",
-    "mrr", "tar@far=1e-3", "accuracy@0.5", *VERIFICATION, *CLUSTERING, *GEOMETRY,
+    "mrr", "tar@far=1e-3", "hubness@10", "accuracy@0.5", *VERIFICATION, *CLUSTERING, *GEOMETRY,
 )  # fmt: skip
 
 
@@ -69,9 +72,13 @@ def _expand(name: str, ks: Sequence[int], far: Sequence[float], threshold: float
                 "the measure 'accuracy' needs a threshold; pass threshold= or write 'accuracy@0.5'."
             )
         return [_at_threshold(threshold)]
+    if name in _AT_ANY_K:
+        return [Measure(name, name, k=10)]
     if name in (*RETRIEVAL, *VERIFICATION, *CLUSTERING, *GEOMETRY) and name != "map@k":
         return [Measure(name, name)]
     family, _, argument = name.partition("@")
+    if family in _AT_ANY_K and argument.isdecimal():
+        return [_at_k(family, family, int(argument))]
     if family in (*_PER_K, "map") and argument.isdecimal():
         return [_at_k(family, "map@k" if family == "map" else family, int(argument))]
     number = _number(argument.removeprefix("far=" if family == "tar" else ""))

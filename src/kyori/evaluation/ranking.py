@@ -73,7 +73,7 @@ def rank_blocks(
     budget = _MEMORY if memory is None else memory
     if budget < 64 * m:
         raise ArgumentError(
-            f"memory must hold at least one query's distances, {64 * m:,} bytes for {m:,} gallery items; got {budget:,}."
+            f"memory must hold the distances of one query, {64 * m:,} bytes for {m:,} gallery items; got {budget:,}."
         )
     positives = task.positive_counts()
     few = int(positives.sum()) * _FEW <= q * m
@@ -153,7 +153,11 @@ def _screened(task: Task, screen: Screen, rows: slice) -> Ranks | None:
         if widths.sum() > b * len(task.gallery) // _CROWDED // 8:
             return None
         of = np.repeat(unsure, widths)
-        at = np.arange(len(of)) - np.repeat(np.cumsum(widths) - widths, widths) + np.repeat(from_[unsure], widths)
+        at = (
+            np.arange(len(of))
+            - np.repeat(np.cumsum(widths) - widths, widths)
+            + np.repeat(from_[unsure], widths)
+        )
         different, place = np.unique(at, return_inverse=True)
         rivals = others[different]
         exact = screen.exact(rows.start + (keys[different] >> 32), rivals)[0][place]

@@ -92,13 +92,17 @@ class Task:
 
     @cached_property
     def _classes(self) -> "_Members":
-        return _Members.of(self.gallery_classes, int(max(self.query_classes.max(), self.gallery_classes.max())) + 1)
+        return _Members.of(
+            self.gallery_classes, int(max(self.query_classes.max(), self.gallery_classes.max())) + 1
+        )
 
     @cached_property
     def _sequences(self) -> "_Members | None":
         if self.query_groups is None or self.gallery_groups is None:
             return None
-        return _Members.of(self.gallery_groups, int(max(self.query_groups.max(), self.gallery_groups.max())) + 1)
+        return _Members.of(
+            self.gallery_groups, int(max(self.query_groups.max(), self.gallery_groups.max())) + 1
+        )
 
     def positives(self, rows: slice) -> NDArray[np.bool_]:
         """Return ``(b, m)``: which gallery items are of the query's class and are not the query itself."""
@@ -175,7 +179,10 @@ def _positions(ids: NDArray[Any], sorted_ids: NDArray[Any]) -> NDArray[np.int64]
 def _collapsed(gallery: NDArray[np.float32], queries: NDArray[np.float32], metric: Distance) -> bool:
     """Return whether all vectors are equal to rounding, without a look at all of them where a few differ already."""
     few = np.concatenate([gallery[:_ROWS], queries[:_ROWS]])
-    return _spread(few, metric) <= _COLLAPSED and _spread(np.concatenate([gallery, queries]), metric) <= _COLLAPSED
+    return (
+        _spread(few, metric) <= _COLLAPSED
+        and _spread(np.concatenate([gallery, queries]), metric) <= _COLLAPSED
+    )
 
 
 def _spread(vectors: NDArray[np.float32], metric: Distance) -> float:

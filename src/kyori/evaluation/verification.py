@@ -109,11 +109,10 @@ def count_pairs(
         items[rows] = binned.reshape(b, 2, grid.bins)
         cells += np.bincount((cell + same * _CELLS).ravel(), minlength=2 * _CELLS)
 
-        # A query with itself was counted as a different pair; taking it off is cheaper than leaving it out.
-        known = np.flatnonzero(task.excluded[rows] >= 0)
-        itself = known, task.excluded[rows][known]
+        # A query with itself (or its sequence) was counted as a different pair; taking it off is cheaper.
+        itself = task.excluded_pairs(rows)
         np.subtract.at(cells, cell[itself], 1)
-        items[rows][known, 0, grid.bin_of_cell[cell[itself]]] -= 1
+        np.subtract.at(items[rows], (itself[0], 0, grid.bin_of_cell[cell[itself]]), 1)
         distances[itself] = np.inf
         for i, threshold in enumerate(thresholds):
             below = distances < threshold
