@@ -71,21 +71,23 @@ def equal_batches(configs: Sequence[RunConfig], source: Source) -> int | None:
     """Return the batch size with which all methods see about as many items an epoch; None where they do already.
 
     Batches of classes are always full, so few items that do not fill the last batch are repeated: with 130 items and
-    batches of 128, twice. Batches of 65 hold all items once, and are as many.
+    batches of 128, twice. Batches of 65 hold all items once, and are as many. The largest such size from half of the
+    one that was asked for is taken; where there is none, a warning says so.
     """
     if not _apart(configs, source):
         return None
-    n, asked = len(source), configs[0].batches.batch_size
-    size = max(-(-n // -(-n // asked)), max(2 * config.batches.per_class for config in configs))
-    if size >= asked or _apart([with_batch_size(config, size) for config in configs], source):
-        warnings.warn(
-            f"{source.name}: the methods do not see equally many items in an epoch, as many items are alone in their "
-            "class or the batches are large for these few items; the board says what each of them saw.",
-            DataWarning,
-            stacklevel=2,
-        )
-        return None
-    return size
+    asked = min(configs[0].batches.batch_size, len(source))
+    least = max(2 * config.batches.per_class for config in configs)
+    for size in range(asked, max(least, asked // 2) - 1, -1):
+        if not _apart([with_batch_size(config, size) for config in configs], source):
+            return size
+    warnings.warn(
+        f"{source.name}: the methods do not see equally many items in an epoch, as the items do not fill whole batches "
+        "or many are alone in their class; the board says what each of them saw.",
+        DataWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 def with_batch_size(config: RunConfig, size: int) -> RunConfig:
@@ -135,6 +137,7 @@ def shared_budget(
         "seen_by_method": _seen(cells),
         "kept": "best epoch" if chosen else "last epoch",
         "trials": trials,
+        **({"chosen": _listed(chosen_values(cells))} if trials else {}),
         "backbone": config.model.backbone,
         "embedding_size": config.model.embedding_size,
         "batch_size": _amount(batch_sizes) if batch_sizes else config.batches.batch_size,
@@ -142,6 +145,10 @@ def shared_budget(
         "optimizer": config.optimizer.name,
         "lr": config.optimizer.lr,
     }
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {text}" for name, text in values.items())
 
 
 def _augmentation(config: RunConfig) -> str:

@@ -135,7 +135,7 @@ def compare(
         cells = tuple(replace(cell, folder=None) for cell in cells)
     names = [folding.source.name for folding in grid.foldings]
     board = Board(
-        data=", ".join(names),
+        data=grid.data,
         measure=measure,
         cells=cells,
         budget=shared_budget(

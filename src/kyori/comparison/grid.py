@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..data import Source, Split
 from ..errors import ArgumentError, Interrupted, TrainingError
-from ..runs import open_data
+from ..runs import open_data, short_name
 from ..training import RunConfig
 from .board import Cell, Failure
 from .budget import equal_batches, method_config, with_batch_size
@@ -51,6 +53,12 @@ class Grid:
     def batch_sizes(self) -> list[int]:
         """The batch sizes of the networks; several where a data set or fold has few items."""
         return sorted({task.config.batches.batch_size for task in self.tasks if task.method.loss is not None})
+
+    @property
+    def data(self) -> str:
+        """The data as the user named them."""
+        names = dict.fromkeys(name for name, _ in self.splits)
+        return ", ".join(names) if len(names) > 1 else self.foldings[0].source.name
 
     def finished(self, task: Task) -> Cell | None:
         """Return the cell of a task, if it is finished already."""
@@ -133,11 +141,12 @@ def open_all(data: Any, config: RunConfig, *, labels: Any, progress: bool) -> li
         named = [(str(name), open_data(one, config, progress=progress)) for name, one in data.items()]
     elif _is_several(data) and labels is None:
         named = [
-            (source.name, source) for source in (open_data(one, config, progress=progress) for one in data)
+            (short_name(source.name), source)
+            for source in (open_data(one, config, progress=progress) for one in data)
         ]
     else:
         source = open_data(data, config, labels=labels, progress=progress)
-        return [(source.name, source)]
+        return [(short_name(source.name), source)]
     if labels is not None:
         raise ArgumentError("labels= belongs to one array; give several as a mapping {name: (X, y)}.")
     if not named:
@@ -175,7 +184,7 @@ def make_grid(
         (name, fold): split for name, folding in foldings.items() for fold, split in folding.splits()
     }
     prints = {
-        key: {part: source.fingerprint() for part, source in split._asdict().items()}
+        key: {part: _print_of(source) for part, source in split._asdict().items()}
         for key, split in splits.items()
     }
     configs = {
@@ -205,6 +214,20 @@ def make_grid(
                     task = Task(method, name, seed, fold, config, folding.unseen, searched, place)
                 tasks.append(task)
     return Grid(tuple(tasks), tuple(foldings.values()), splits, prints)
+
+
+def _print_of(source: Source) -> str:
+    """What tells a part from any other: its ids and labels, and what its items hold.
+
+    Items in memory count all; of others, which would have to be decoded, 64 that are spread evenly do.
+    """
+    digest = hashlib.sha256(source.fingerprint().encode())
+    n = len(source)
+    rows = np.arange(n) if source.in_memory else np.unique(np.linspace(0, n - 1, min(n, 64)).astype(int))
+    for start in range(0, len(rows), 4096):
+        items = source.load(rows[start : start + 4096])
+        digest.update(repr(items.tolist()).encode() if items.dtype == object else items.tobytes())
+    return digest.hexdigest()
 
 
 class _Progress:
