@@ -1,4 +1,4 @@
-"""A command as one of several processes that `torchrun` started: one of them prints, and one of them says what failed."""
+"""A command as one of several processes that `torchrun` started: one prints, and one says what failed."""
 
 from __future__ import annotations
 

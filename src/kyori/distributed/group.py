@@ -1,6 +1,7 @@
 """The processes that work together: how many there are, which one this is, how they meet and how they part."""
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch.distributed as dist
 __all__ = ["Failure", "first", "joined", "launched", "leave", "local_rank", "rank", "wait", "world"]
 
 _TIMEOUT = timedelta(minutes=30)  # a rank may validate or save for long while the others wait
+_SIOCGIFADDR = 0x8915  # of linux/sockios.h
 _KEY = f"kyori/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
@@ -68,7 +70,7 @@ class Failure:
         try:
             return int(self._store.add(_KEY, 1)) == 1
         except RuntimeError:  # the store's process has ended already
-            return False
+            return first()
 
     def give_way(self) -> bool:
         """Wait until another rank, which failed, has told why; False if none does."""
@@ -80,6 +82,37 @@ class Failure:
             return False
         time.sleep(0.2)  # it writes now; when this process ends, torchrun ends all others
         return True
+
+
+def _choose_interface() -> None:
+    """Let gloo use the network interface that leads to rank 0, unless the environment names one.
+
+    By itself it takes the address that the host's name stands for, which on many machines is no address for others.
+    """
+    host, names = os.environ.get("MASTER_ADDR", "localhost"), ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    if sys.platform != "linux" or any(name in os.environ for name in names):
+        return
+    try:
+        family, *_, address = socket.getaddrinfo(host, 1, socket.AF_INET, socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)  # sends nothing; the kernel chooses the way
+            own = probe.getsockname()[0]
+    except OSError:
+        return  # the meeting will say what is wrong
+    for _, interface in socket.if_nameindex():
+        if _address_of(interface) == own:
+            os.environ["GLOO_SOCKET_IFNAME"] = interface
+
+
+def _address_of(interface: str) -> str | None:
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            found = fcntl.ioctl(s.fileno(), _SIOCGIFADDR, interface.encode()[:15].ljust(256, b"\0"))
+        except OSError:
+            return None
+    return socket.inet_ntoa(found[20:24])
 
 
 @contextmanager
@@ -94,6 +127,7 @@ def joined() -> Iterator[Failure]:
     gpu = torch.cuda.is_available() and dist.is_nccl_available()
     if gpu and local_rank() < torch.cuda.device_count():
         torch.cuda.set_device(local_rank())
+    _choose_interface()
     store, number, count = next(iter(dist.rendezvous("env://", timeout=_TIMEOUT)))
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_TIMEOUT)

@@ -58,8 +58,8 @@ class Classes(NamedTuple):
     whole: int | None = None
 
     @property
-    def count(self) -> int:
-        """How many classes there are, on all ranks together."""
+    def number(self) -> int:
+        """How many there are, on all ranks together."""
         return len(self.weight) if self.whole is None else self.whole
 
     def look(

@@ -154,7 +154,7 @@ class ProxyAnchorLoss(ClassLoss):
         self.record(x, look.own, look.best, look.own.detach() / self.alpha)
         present, places = classes.labels.unique(return_inverse=True)
         pulls = _segment_log1p_sum_exp(self.alpha * self.margin - look.own, places, len(present))
-        return pulls.mean() + look.total / classes.count
+        return pulls.mean() + look.total / classes.number
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         return normalize(x) @ weight.T

@@ -125,7 +125,7 @@ class UniformFaceLoss(CosFaceLoss):
         between = classes._replace(labels=present, numbers=present, bias=None)
         look = between.look(between.vectors(present), fold=_closeness, log=False)
         assert look.total is not None
-        return look.total.mean() / max(1, classes.count - 1)
+        return look.total.mean() / max(1, classes.number - 1)
 
 
 def _closeness(cosine: Tensor) -> Tensor:

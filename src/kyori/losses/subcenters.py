@@ -173,7 +173,7 @@ class SoftTripleLoss(CosineLoss):
         values = super().values(x, classes)
         if not self.strength or classes.weight.ndim == 2:
             return values
-        share = len(classes.weight) / classes.count  # of the classes, where ranks hold some of them each
+        share = len(classes.weight) / classes.number  # of the classes, where ranks hold some of them each
         spread = classes.over_all(self.spread_of_subcenters(classes.weight) * share)
         return values + self.strength * spread
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from .. import distributed
 from ..errors import ConfigError
 
 __all__ = [
@@ -134,6 +135,6 @@ class InterruptFlag:
             signal.signal(signal.SIGINT, self._former)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.raised:
+        if self.raised and distributed.world() == 1:  # torchrun may repeat it, and kills ranks that take too long
             raise KeyboardInterrupt
         self.raised = True

@@ -167,8 +167,8 @@ class _Run:
         self.ranks = Ranks(self.embedder, self.loss, device, shard_classes=config.loss.shard_classes)
         if self.ranks.sharded and (self.settings.clip_norm is not None or dtype is torch.float16):
             raise ConfigError(
-                "loss.shard_classes goes with neither training.clip_norm nor precision fp16, which need the gradient of all "
-                "classes at once. Leave them out, or use bf16."
+                "loss.shard_classes goes with neither training.clip_norm nor precision fp16, which need the gradient "
+                "of all classes at once. Leave them out, or use bf16."
             )
         self.network = Network(
             embedder, device, dtype, channels_last=self.settings.channels_last, compiled=self.settings.compile

@@ -41,7 +41,7 @@ class Ranks:
             return
         if device.type == "cuda" and device.index != distributed.local_rank():
             raise ConfigError(
-                f"each rank needs a GPU of its own; rank {self.rank}, number {distributed.local_rank()} on its machine, "
+                f"each rank needs its own GPU; rank {self.rank}, number {distributed.local_rank()} on its machine, "
                 f"would share {device} of {torch.cuda.device_count()}. Start fewer ranks, or train with "
                 "--training.device cpu."
             )

@@ -123,26 +123,32 @@ def create_batches(
     items of each, so that it stays as large. Items alone in their class cannot form pairs: a `DataWarning` names them.
     """
     wanted, kind = config.batches, config.batches.kind
-    share = {"rank": rank, "world": world}
     if kind == "auto":
         aligned = "role" in source.columns and references
         kind = "shuffle" if heads else "aligned" if aligned else "pk"
     if kind == "aligned":
         _check_aligned(config, source, references)
         columns = source.columns
-        return AlignedBatches(columns["row"], columns["role"], wanted.batch_size, seed=config.seed, **share)
+        return AlignedBatches(
+            columns["row"], columns["role"], wanted.batch_size, seed=config.seed, rank=rank, world=world
+        )
     if kind == "shuffle":
-        return ShuffleBatches(len(codes), wanted.batch_size, seed=config.seed, **share)
+        return ShuffleBatches(len(codes), wanted.batch_size, seed=config.seed, rank=rank, world=world)
     if kind == "pk" and wanted.batch_size < 2 * wanted.per_class:
         raise ConfigError(
             f"batches.batch_size must hold 2 classes of batches.per_class = {wanted.per_class} items, so at least "
             f"{2 * wanted.per_class}; got {wanted.batch_size}."
         )
     batches = (
-        PairBatches(codes, wanted.batch_size, seed=config.seed, **share)
+        PairBatches(codes, wanted.batch_size, seed=config.seed, rank=rank, world=world)
         if kind == "pairs"
         else PKBatches(
-            codes, wanted.batch_size // wanted.per_class, wanted.per_class, seed=config.seed, **share
+            codes,
+            wanted.batch_size // wanted.per_class,
+            wanted.per_class,
+            seed=config.seed,
+            rank=rank,
+            world=world,
         )
     )
     if batches.excluded:
