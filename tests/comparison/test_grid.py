@@ -337,9 +337,19 @@ def test_dry_run_trains_nothing(tmp_path, capsys):
 def command_of(tmp_path, *, jobs):
     X, y = made()
     np.savez(tmp_path / "data.npz", X=X, y=y)
-    return [sys.executable, "-m", "kyori", "compare", str(tmp_path / "data.npz"), "--methods", "softmax,triplet,arcface",
-            "--seeds", "3", "--epochs", "60", "--batch-size", "16", "--jobs", str(jobs), "--threads", "1",
-            "--out", str(tmp_path / "out"), "--json"]  # fmt: skip
+    return [
+        *(
+            sys.executable,
+            "-m",
+            "kyori",
+            "compare",
+            str(tmp_path / "data.npz"),
+            "--out",
+            str(tmp_path / "out"),
+        ),
+        *("--methods", "softmax,triplet,arcface", "--seeds", "3", "--epochs", "60", "--batch-size", "16"),
+        *("--jobs", str(jobs), "--threads", "1", "--json"),
+    ]
 
 
 def finished(tmp_path):

@@ -69,9 +69,11 @@ def test_what_a_method_sets_is_not_searched():
 
 
 def test_the_documentation_shows_every_space():
-    page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "search-spaces.md").read_text()
     lines = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}
     for name, space in {**LOSS_SPACES, **{f"{n} (linear)": s for n, s in LINEAR_SPACES.items()}}.items():
         for option, found in space.items():
-            assert f"{option} {found}" in lines[name], f"docs/comparison.md: {name} lacks '{option} {found}'"
+            assert f"{option} {found}" in lines[name], (
+                f"docs/search-spaces.md: {name} lacks '{option} {found}'"
+            )
     assert str(FEATURES) in page
