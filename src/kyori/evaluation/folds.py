@@ -55,7 +55,7 @@ def evaluate_folds(
         raise DataError(f"folds need same and different pairs; all {len(kinds)} are of one kind.")
     fold = _fold_of(folds, len(levels))
     names = np.unique(fold)
-    right = np.empty(len(levels), np.float32)
+    right = np.empty(len(levels), np.bool_)
     thresholds = []
     for name in names:
         held_out = fold == name
@@ -74,7 +74,9 @@ def evaluate_folds(
         "standard_deviation": float(np.sqrt(spread)), "unit": "fold",
         "same_pairs": int(kinds.sum()), "different_pairs": int((~kinds).sum()),
     }  # fmt: skip
-    first = Result("accuracy@folds", mean, max(0.0, low), min(1.0, high), right, len(levels), protocol)
+    first = Result(
+        "accuracy@folds", mean, max(0.0, low), min(1.0, high), right.astype(np.float32), len(levels), protocol
+    )
     others = evaluate_pairs(
         levels, kinds, measures=["auc", "eer", "tar"], far=far, bootstrap=bootstrap, seed=seed
     )

@@ -20,7 +20,9 @@ __all__ = ["Ranks", "rank_blocks"]
 Counts = NDArray[np.int64]
 
 _FEW = 32  # the screen is used when no more than one in so many pairs is a same pair
-_CROWDED = 16  # and left when more than one in so many items would have to be sorted
+_CROWDED = 64  # and left when more than one in so many pairs would have to be computed exactly
+_WIDE = 64  # the share of a row that is sorted rather than counted
+_PASSES = 12  # a row is counted through for each of so many positives, and sorted for more
 _WIDTH = 65_536  # gallery items of one product
 _MEMORY = 256 << 20  # bytes of the working arrays of one block
 _LEAST_ITEMS = 256  # below this the plain way is as quick
@@ -128,72 +130,141 @@ def _sorted(
 
 
 def _screened(task: Task, screen: Screen, rows: slice) -> Ranks | None:
-    """Rank by the screen, or return None where so many items are in question that sorting all is cheaper."""
+    """Rank by the screen, or return None where too much is too close for it."""
     b = rows.stop - rows.start
     query, column = task.positive_pairs(rows)
-    positives = np.bincount(query, minlength=b)
     distance, value = screen.exact(rows.start + query, column)
-    slack = screen.slack[rows]
-    reach = np.full(b, -float(np.finfo(np.float32).max) / 2)  # a query without a positive needs nobody
-    np.maximum.at(reach, query, value)
-    found = _within(task, screen, rows, reach + slack)
+    found = _Question.of(screen, rows, query, column, value).answer(task, screen, rows)
     if found is None:
         return None
-    keys, others = found
-    starts = np.searchsorted(keys, np.arange(b) << 32)
-    from_, to = (
-        np.searchsorted(keys, _keys(query, _rounded(value + sign * slack[query], sign)), side=side)
-        for sign, side in ((-1, "left"), (1, "right"))
-    )
-    rank, tied = from_ - starts[query] + 1, np.zeros(b, np.bool_)
-    # An item's own window holds itself; whatever else is in it is too close to be told apart by float32.
-    unsure = np.flatnonzero(to - from_ > 1)
-    if len(unsure):
-        widths = (to - from_)[unsure]
-        if widths.sum() > b * len(task.gallery) // _CROWDED // 8:
-            return None
-        of = np.repeat(unsure, widths)
-        at = (
-            np.arange(len(of))
-            - np.repeat(np.cumsum(widths) - widths, widths)
-            + np.repeat(from_[unsure], widths)
-        )
-        different, place = np.unique(at, return_inverse=True)
-        rivals = others[different]
-        exact = screen.exact(rows.start + (keys[different] >> 32), rivals)[0][place]
-        rivals = rivals[place]
-        closer = (exact < distance[of]) | ((exact == distance[of]) & (rivals < column[of]))
-        rank += np.bincount(of, closer, minlength=len(query)).astype(np.int64)
+    closer, of, rivals = found
+    rank, tied = closer + 1, np.zeros(b, np.bool_)
+    if len(of):
+        pair, place = np.unique((query[of] << 32) | rivals, return_inverse=True)
+        exact = screen.exact(rows.start + (pair >> 32), pair & 0xFFFFFFFF)[0][place]
+        before = (exact < distance[of]) | ((exact == distance[of]) & (rivals < column[of]))
+        rank += np.bincount(of, before, minlength=len(query)).astype(np.int64)
         negative = task.gallery_classes[rivals] != task.query_classes[rows][query[of]]
         tied[query[of[(exact == distance[of]) & negative]]] = True
     order = np.lexsort((rank, query))
-    return Ranks(rows, query, rank[order], positives, tied)
+    return Ranks(rows, query, rank[order], np.bincount(query, minlength=b), tied)
 
 
-def _within(
-    task: Task, screen: Screen, rows: slice, reach: NDArray[np.float64]
-) -> tuple[Counts, Counts] | None:
-    """Return sorted keys (query, coarse value) of all items that may be within reach, and their columns."""
-    m, b = len(task.gallery), rows.stop - rows.start
-    limit = _rounded(reach, 1)[:, None]
-    keys, columns, kept = [], [], 0
-    for start in range(0, m, _WIDTH):
-        values = screen.block(rows, slice(start, min(start + _WIDTH, m)))
-        close = np.flatnonzero(values <= limit)
-        kept += len(close)
-        if kept > max(b * m // _CROWDED, 4096):
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """What the screen is asked about a block: how many items lie below each positive, and which lie about it.
+
+    Attributes:
+        query: ``(p,)`` row of each positive, ascending.
+        column: ``(p,)`` its gallery column.
+        low: ``(p,)`` float32; what lies below is closer than the positive.
+        high: ``(p,)`` float32; what lies above is farther.
+        starts: ``(b + 1,)`` where the positives of each row begin.
+        limit: ``(b,)`` nothing above it matters to the row.
+    """
+
+    query: Counts
+    column: Counts
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    starts: Counts
+    limit: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls, screen: Screen, rows: slice, query: Counts, column: Counts, value: NDArray[np.float64]
+    ) -> "_Question":
+        b = rows.stop - rows.start
+        slack = screen.slack[rows][query]
+        high = _rounded(value + slack, 1)
+        limit = np.full(b, np.finfo(np.float32).min)  # a query without a positive needs nobody
+        np.maximum.at(limit, query, high)
+        starts = np.searchsorted(query, np.arange(b + 1))
+        return cls(query, column, _rounded(value - slack, -1), high, starts, limit)
+
+    def answer(self, task: Task, screen: Screen, rows: slice) -> tuple[Counts, Counts, Counts] | None:
+        """Return ``(p,)`` how many are closer, and the unsure pairs: which positive, and which gallery column."""
+        m, b = len(task.gallery), len(self.limit)
+        closer = np.zeros(len(self.query), np.int64)
+        excluded = task.excluded_pairs(rows)
+        wide = np.zeros(0, np.int64)
+        keys, columns = [], []
+        of, rivals = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for start in range(0, m, _WIDTH):
+            values = screen.block(rows, slice(start, min(start + _WIDTH, m)))
+            inside = (excluded[1] >= start) & (excluded[1] < start + values.shape[1])
+            values[excluded[0][inside], excluded[1][inside] - start] = np.inf
+            close = values <= self.limit[:, None]
+            if (
+                start == 0
+            ):  # where a positive is far away, counting is cheaper than sorting what lies before it
+                counts = np.array([np.count_nonzero(row) for row in close])
+                wide = np.flatnonzero(counts > max(values.shape[1] // _WIDE, 64))
+            close[wide] = False
+            flat = np.flatnonzero(close)
+            row, column = np.divmod(flat, values.shape[1])
+            keys.append(_keys(row, values.ravel()[flat]))
+            columns.append(column + start)
+            for i in wide:
+                self._count(i, values[i], start, closer, of, rivals)
+            if sum(map(len, of)) > b * m // _CROWDED:
+                return None
+        self._sort(np.concatenate(keys), np.concatenate(columns), wide, closer, of, rivals)
+        if sum(map(len, of)) > b * m // _CROWDED:
             return None
-        query, column = np.divmod(close, values.shape[1])
-        keys.append(_keys(query, values.ravel()[close]))
-        columns.append(column + start)
-    key, column = np.concatenate(keys), np.concatenate(columns)
-    query = key >> 32
-    allowed = column != task.excluded[rows][query]
-    if task.query_groups is not None and task.gallery_groups is not None:
-        allowed &= task.query_groups[rows][query] != task.gallery_groups[column]
-    key, column = key[allowed], column[allowed]
-    order = np.argsort(key, kind="stable")
-    return key[order], column[order]
+        return closer, np.concatenate(of), np.concatenate(rivals)
+
+    def _sort(
+        self,
+        keys: Counts,
+        columns: Counts,
+        wide: Counts,
+        closer: Counts,
+        of: list[Counts],
+        rivals: list[Counts],
+    ) -> None:
+        """Answer for the rows that are not wide, out of what lies within their limits."""
+        order = np.argsort(keys, kind="stable")
+        keys, columns = keys[order], columns[order]
+        narrow = np.ones(len(self.limit), np.bool_)
+        narrow[wide] = False
+        asked = np.flatnonzero(narrow[self.query])
+        query = self.query[asked]
+        from_ = np.searchsorted(keys, _keys(query, self.low[asked]), side="left")
+        to = np.searchsorted(keys, _keys(query, self.high[asked]), side="right")
+        closer[asked] = from_ - np.searchsorted(keys, query << 32)
+        # The window of a positive holds itself; whatever else is in it is too close to be told apart by float32.
+        unsure = np.flatnonzero(to - from_ > 1)
+        widths = (to - from_)[unsure]
+        at = np.arange(int(widths.sum())) - np.repeat(np.cumsum(widths) - widths - from_[unsure], widths)
+        of.append(np.repeat(asked[unsure], widths))
+        rivals.append(columns[at])
+
+    def _count(
+        self,
+        row: int,
+        values: NDArray[np.float32],
+        start: int,
+        closer: Counts,
+        of: list[Counts],
+        rivals: list[Counts],
+    ) -> None:
+        """Answer for one row out of all its values (of one block of columns)."""
+        first, last = self.starts[row], self.starts[row + 1]
+        if last - first > _PASSES:
+            ordered = np.sort(values)
+            below = np.searchsorted(ordered, self.low[first:last], side="left")
+            about = np.searchsorted(ordered, self.high[first:last], side="right") - below
+        else:
+            below = np.array([np.count_nonzero(values < low) for low in self.low[first:last]])
+            about = np.array([np.count_nonzero(values <= high) for high in self.high[first:last]]) - below
+        closer[first:last] += below
+        own = self.column[first:last] - start
+        about_others = about - ((own >= 0) & (own < len(values)))
+        for p in first + np.flatnonzero(about_others):
+            columns = np.flatnonzero((values >= self.low[p]) & (values <= self.high[p]))
+            of.append(np.full(len(columns), p))
+            rivals.append(columns + start)
 
 
 def _keys(query: Counts, values: NDArray[np.float32]) -> Counts:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -65,13 +66,13 @@ class Shard:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is not a file; expected a part of an evaluation.")
         try:
-            with np.load(path, allow_pickle=False) as data:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
                 about = json.loads(str(data["about"]))
                 values = {name[6:]: data[name] for name in data.files if name.startswith("value ")}
                 return cls(
                     about["rank"], about["world"], values, data["positives"], about["tied"], about["about"]
                 )
-        except (ValueError, KeyError, OSError, EOFError, TypeError) as error:
+        except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise FileFormatError(
                 f"{path} is no part of an evaluation, or a damaged one: {error!r}"
             ) from error
