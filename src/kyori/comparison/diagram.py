@@ -1,70 +1,86 @@
-"""The critical-difference diagram: average ranks over data sets, and bars over those that cannot be told apart."""
+"""The critical-difference diagram: average ranks over data sets, and bars over those that cannot be told apart.
+
+It is drawn as SVG and not by matplotlib: it holds names, which may be in any script, and the page sets them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from ..report import figures
+from ..report.page import Markup, tag
 from .ranks import Ranks
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = ["rank_columns", "rank_diagram"]
 
-__all__ = ["rank_diagram", "rank_records"]
+_WIDTH, _SIDE = 720, 190  # units, and the part of them left for names on each side
+_LINE, _BAR = 20, 10
 
 
-def rank_diagram(ranks: Ranks, paints: Mapping[str, str]) -> Figure:
+def rank_diagram(ranks: Ranks, paints: Mapping[str, str], label: str) -> Markup:
     """Draw the ranks on a line, the best at the left, each method with its name (Demšar 2006).
 
     Args:
         ranks: The average ranks.
         paints: Colour by method.
+        label: What it shows, for those who cannot see it.
     """
     k = len(ranks.methods)
-    rows, bars = (k + 1) // 2, len(ranks.groups)
-    depth = 1.0 + 0.35 * bars
-    figure, axes = figures.canvas(7.2, 0.5 + 0.24 * (rows + depth))
-    axes.axis("off")
-    margin = 0.36 * max(k - 1, 1)
-    axes.set(xlim=(1 - margin, k + margin), ylim=(-depth - rows + 0.4, 2.3))
-    axes.plot([1, k], [0, 0], color=figures.SOFT, linewidth=0.8)
+    top, rows = 58, (k + 1) // 2
+    names_from = top + 18 + _BAR * len(ranks.groups)
+
+    def at(rank: float) -> float:
+        return round(_SIDE + (_WIDTH - 2 * _SIDE) * (rank - 1) / max(k - 1, 1), 1)
+
+    soft, ink = figures.css(figures.SOFT), figures.css(figures.INK)
+    end = min(at(1 + ranks.critical), _WIDTH - 80)
+    drawn = [
+        _line([(at(1), 16), (end, 16)], ink, 2),
+        _text(end + 6, 20, f"CD {ranks.critical:.2f}", ink, "start"),
+        _line([(at(1), top), (at(k), top)], soft, 1),
+    ]
     for rank in range(1, k + 1):
-        axes.plot([rank, rank], [0, 0.22], color=figures.SOFT, linewidth=0.8)
-        axes.text(rank, 0.4, str(rank), size=8, color=figures.SOFT, ha="center", va="bottom")
-    wide = min(ranks.critical, k - 1)
-    axes.plot([1, 1 + wide], [1.75, 1.75], color=figures.INK, linewidth=1.2)
-    beyond = "" if wide == ranks.critical else " >"
-    label = f"CD {ranks.critical:.2f}{beyond}"
-    axes.text(1 + wide + 0.02 * k, 1.75, label, size=8, color=figures.INK, ha="left", va="center")
+        drawn += [
+            _line([(at(rank), top), (at(rank), top - 6)], soft, 1),
+            _text(at(rank), top - 10, rank, soft, "middle"),
+        ]
     for number, (first, last) in enumerate(ranks.groups):
-        y, pad = -0.4 - 0.35 * number, 0.012 * k
-        ends = [ranks.average[first] - pad, ranks.average[last] + pad]
-        axes.plot(ends, [y, y], color=figures.INK, linewidth=3, solid_capstyle="round")
+        y = top + 10 + _BAR * number
+        drawn.append(_line([(at(ranks.average[first]) - 4, y), (at(ranks.average[last]) + 4, y)], ink, 5))
     for i, (name, rank) in enumerate(zip(ranks.methods, ranks.average, strict=True)):
         left = i < rows
-        y = -depth - (i if left else k - 1 - i)
-        end = 1 - 0.06 * margin if left else k + 0.06 * margin
-        paint = paints.get(name, figures.INK)
-        axes.plot([rank, rank, end], [0, y, y], color=paint, linewidth=1)
+        y = names_from + _LINE * (i if left else k - 1 - i)
+        side = _SIDE - 14 if left else _WIDTH - _SIDE + 14
+        paint = figures.css(paints.get(name, figures.NEUTRAL))
+        drawn.append(_line([(at(rank), top), (at(rank), y), (side, y)], paint, 1.5))
         text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
-        place = 1 - 0.12 * margin if left else k + 0.12 * margin
-        drawn = axes.text(place, y, text, size=8, color=figures.INK, va="center", parse_math=False)
-        drawn.set_ha("right" if left else "left")
-    return figure
+        drawn.append(_text(side + (-6 if left else 6), y + 4, text, ink, "end" if left else "start"))
+    height = names_from + _LINE * rows
+    return tag("svg", *drawn, viewBox=f"0 0 {_WIDTH} {height}", class_="plot", role="img", aria_label=label)
 
 
-def rank_records(ranks: Ranks) -> list[dict[str, object]]:
-    """Return what the diagram shows: a record a method."""
-    return [
-        {
-            "method": name,
-            "average_rank": rank,
-            "datasets": ranks.datasets,
-            "critical_difference": ranks.critical,
-            "told_apart_from": [
-                other for other in ranks.methods if other != name and ranks.differ(name, other)
-            ],
-        }
-        for name, rank in zip(ranks.methods, ranks.average, strict=True)
+def rank_columns(ranks: Ranks) -> dict[str, list[object]]:
+    """Return what the diagram shows, by column: a line a method."""
+    apart = [
+        ", ".join(other for other in ranks.methods if other != name and ranks.differ(name, other))
+        for name in ranks.methods
     ]
+    return {
+        "method": list(ranks.methods),
+        "average_rank": list(ranks.average),
+        "critical_difference": [ranks.critical] * len(apart),
+        "told_apart_from": list(apart),
+    }
+
+
+def _line(points: list[tuple[float, float]], paint: str, width: float) -> Markup:
+    path = " ".join(f"{x:g},{y:g}" for x, y in points)
+    return tag(
+        "polyline", points=path, style=f"fill:none;stroke:{paint};stroke-width:{width:g};stroke-linecap:round"
+    )
+
+
+def _text(x: float, y: float, text: object, paint: str, anchor: str) -> Markup:
+    return tag(
+        "text", text, x=f"{x:g}", y=f"{y:g}", style=f"fill:{paint};font-size:12px;text-anchor:{anchor}"
+    )

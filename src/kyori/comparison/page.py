@@ -23,9 +23,11 @@ from ..report.springs import springs
 from ..report.verification import verification
 from ..report.words import Words
 from ..runs import spring_of
-from .board import Board
+from .board import Board, Cell
+from .dataset_page import over_datasets
 from .methods import BASELINES
 from .statistics import Comparison, Row
+from .tables import gap, memory_text
 
 __all__ = ["write_report"]
 
@@ -66,6 +68,7 @@ def write_report(
         Prose(["".join(details) if lang == "ja" else " ".join(details)] if details else [], "lead"),
         Facts(_facts(board, words)),
         *_leaderboard(board, methods, words),
+        *over_datasets(board, {method.name: method.paint for method in methods}, words),
         *curves(methods, board.measure, words),
         *maps(_raw_first(methods), board.measure, words, items=source, layout=layout),
         *verification(methods, words),
@@ -111,12 +114,18 @@ def _sentences(text: str, lang: str) -> list[str]:
 
 
 def _methods(board: Board) -> list[Method]:
-    """The methods in the order of the board, each with its colour; what learns nothing is grey."""
+    """The methods in the order of the board, each with its colour; what learns nothing is grey.
+
+    The pictures need one set of items: that of the first data set and fold, where a method was trained on it.
+    """
     methods = []
+    first = board.of(board.winner)[0].place
     paints = iter(figures.PALETTE * (1 + len(board.methods) // len(figures.PALETTE)))
     for row in board.rows():
         paint = figures.NEUTRAL if row.method in BASELINES else next(paints)
-        methods.append(Method(row.method, board.of(row.method), paint, best=row.method == board.winner))
+        cells = [cell for cell in board.of(row.method) if cell.place == first]
+        if cells:
+            methods.append(Method(row.method, cells, paint, best=row.method == board.winner))
     return methods
 
 
@@ -135,8 +144,11 @@ def _facts(board: Board, words: Words) -> list[tuple[object, object]]:
         facts.append((words("fact.classes"), f"{len(np.unique(table.labels)):,}"))
     facts += [
         (words("fact.methods"), len(board.methods)),
-        (words("fact.seeds"), max(len(board.of(method)) for method in board.methods)),
+        (words("fact.seeds"), max(len({c.seed for c in board.of(method)}) for method in board.methods)),
     ]
+    folds, datasets = len({cell.fold for cell in board.cells}), len(board.datasets)
+    facts += [(words("fact.folds"), folds)] if folds > 1 else []
+    facts += [(words("fact.datasets"), datasets)] if datasets > 1 else []
     facts += [
         (
             words.or_else(f"budget.{key}", key),
@@ -156,6 +168,11 @@ def _leaderboard(board: Board, methods: Sequence[Method], words: Words) -> list[
     rows = board.rows()
     columns = _columns(board, methods, words)
     note = words("board.note", measure=words.measure(board.measure))
+    missing = [
+        words("board.missing", cell=str(failure).removeprefix("missing: ")) for failure in board.failures
+    ]
+    several = len({cell.place for cell in board.cells}) > 1
+    first = [words("board.first", place=_place(board.of(board.winner)[0], words))] if several else []
     return [
         Heading(words("board.heading"), "leaderboard", note),
         Table(
@@ -165,8 +182,14 @@ def _leaderboard(board: Board, methods: Sequence[Method], words: Words) -> list[
             best=frozenset(i for i, row in enumerate(rows) if row.method == board.winner),
             text_columns=2,
         ),
+        *([Prose([*missing, *first], "note")] if missing or first else []),
         Details(words("board.all"), _all_measures(rows, words)),
     ]
+
+
+def _place(cell: Cell, words: Words) -> str:
+    fold = [words("board.fold", fold=cell.fold)] if cell.fold is not None else []
+    return ", ".join([*([cell.dataset] if cell.dataset else []), *fold])
 
 
 def _columns(
@@ -177,13 +200,16 @@ def _columns(
     against = _against(board, words)
     limits = _limits(rows, ranked)
     paints = {method.name: figures.css(method.paint) for method in methods}
+    neutral = figures.css(figures.NEUTRAL)
     scale = tag("span", *(tag("span", f"{100 * end:.0f}") for end in limits), class_="scale")
 
     def whisker(row: Row) -> Markup:
         found = row.measures[ranked]
         ends = {key: value_text(ranked, end) for key, end in vars(found).items()}
         label = words("board.interval.label", **ends)
-        return figures.interval(**vars(found), limits=limits, paint=paints[row.method], label=label)
+        return figures.interval(
+            **vars(found), limits=limits, paint=paints.get(row.method, neutral), label=label
+        )
 
     columns: list[tuple[object, Callable[[Row], object]]] = [
         (words("board.method"), lambda row: words.method(row.method)),
@@ -194,11 +220,13 @@ def _columns(
     for name in _other_measures(rows[0], ranked):
         title = f"{words.measure(name)} ↓" if name == "eer" else words.measure(name)
         columns.append((title, lambda row, name=name: value_text(name, row.measures[name].value)))  # type: ignore[misc]
-    return [
-        *columns,
-        (words("board.seconds"), lambda row: _duration(row, words)),
-        (words("board.parameters"), lambda row: f"{row.parameters:,}" if row.parameters else "–"),
-    ]
+    columns.append((words("board.seconds"), lambda row: _duration(row, words)))
+    if any(row.memory_bytes is not None for row in rows):
+        columns.append((words("board.memory"), lambda row: memory_text(row.memory_bytes)))
+    columns.append((words("board.parameters"), lambda row: f"{row.parameters:,}" if row.parameters else "–"))
+    if any(row.trials for row in rows):
+        columns.append((words("board.trials"), lambda row: row.trials))
+    return columns
 
 
 def _duration(row: Row, words: Words) -> object:
@@ -230,15 +258,15 @@ def _against(board: Board, words: Words) -> dict[str, Markup]:
     said = {board.winner: tag("span", words("board.best"), class_="badge best")}
     for found in board.comparisons():
         other = found.worse if found.better == board.winner else found.better
-        said[other] = _verdict(found, board.winner, words)
+        said[other] = _verdict(found, board.measure, board.winner, words)
     return said
 
 
-def _verdict(found: Comparison, winner: str, words: Words) -> Markup:
+def _verdict(found: Comparison, measure: str, winner: str, words: Words) -> Markup:
     if not found.decided:
         return tag("span", words("board.tied"), class_="badge tied")
     key = "board.behind" if found.better == winner else "board.ahead"
-    ends = {name: f"{100 * getattr(found, name):.1f}" for name in ("difference", "low", "high")}
+    ends = dict(zip(("difference", "low", "high"), gap(measure, found), strict=True))
     return tag("span", words(key, **ends), class_="gap")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -45,6 +45,12 @@ class Ranks:
         """Whether the average ranks of two methods differ by more than the critical difference."""
         a, b = (self.average[self.methods.index(name)] for name in (first, second))
         return abs(a - b) > self.critical
+
+    def named(self, names: Sequence[str]) -> Ranks:
+        """Return the same ranks under other names, as a language writes them."""
+        other = dict(zip(self.methods, names, strict=True))
+        p_values = {(other[a], other[b]): p for (a, b), p in self.p_values.items()}
+        return replace(self, methods=tuple(names), p_values=p_values)
 
 
 def rank_methods(methods: Sequence[str], values: np.ndarray) -> Ranks | None:

@@ -37,6 +37,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "fact.classes": ("Classes", "クラス数"),
     "fact.methods": ("Methods", "手法"),
     "fact.seeds": ("Seeds each", "シード数"),
+    "fact.folds": ("Folds", "分割数"),
+    "fact.datasets": ("Data sets", "データセット数"),
     "fact.seed": ("Seed", "シード"),
     "fact.seconds": ("Training time", "学習時間"),
     "fact.total_seconds": ("Training, all runs", "学習時間の合計"),
@@ -58,6 +60,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "budget.embedding_size": ("Embedding size", "埋め込みの次元数"),
     "budget.optimizer": ("Optimizer", "最適化手法"),
     "budget.lr": ("Learning rate", "学習率"),
+    "budget.question": ("Question", "問い"),
+    "budget.seen_by_method": ("Items seen by method", "手法ごとの延べ件数"),
+    "budget.trials": ("Search trials", "探索の試行回数"),
+    "budget.augmentation": ("Augmentation", "データ拡張"),
+    "budget.folds": ("Folds", "分割数"),
+    "budget.datasets": ("Data sets", "データセット"),
+    "value.seen classes": ("seen classes", "学習したクラス"),
+    "value.unseen classes": ("unseen classes", "学習していないクラス"),
+    "value.none": ("none", "なし"),
     "budget.split": ("Split", "データの分け方"),
     "budget.seeds": ("Seeds", "シード数"),
     "budget.seconds": ("Seconds", "秒数"),
@@ -84,6 +95,25 @@ TEXTS: dict[str, tuple[str, str]] = {
     "board.untrained": ("not trained", "学習なし"),
     "board.seconds": ("Training", "学習時間"),
     "board.parameters": ("Parameters", "パラメータ数"),
+    "board.memory": ("Peak memory", "最大メモリ"),
+    "board.trials": ("Trials", "探索回数"),
+    "board.missing": ("Missing: {cell}", "欠けている結果：{cell}"),
+    "board.first": (
+        "The pictures below are of {place}; the table is of all.",
+        "以下の図は {place} のものです。表はすべての結果をまとめています。",
+    ),
+    "board.fold": ("fold {fold}", "分割 {fold}"),
+    "ranks.heading": ("Over the data sets", "データセットごとの結果"),
+    "ranks.note": (
+        "Each data set is one observation. Methods under one bar cannot be told apart: their average ranks differ by "
+        "less than the critical difference CD (Nemenyi's test, 5 %).",
+        "データセット 1 つを 1 回の観測とします。同じ横線でつながれた手法は、平均順位の差が臨界差 CD より小さく、"
+        "差があるとは言えません（ネメニィ検定、5 %）。",
+    ),
+    "ranks.caption": ("{measure} by data set", "データセットごとの {measure}"),
+    "ranks.dataset": ("Data set", "データセット"),
+    "ranks.average": ("Average rank", "平均順位"),
+    "ranks.label": ("Average ranks of the methods", "手法の平均順位"),
     "board.interval.label": ("{value}, interval {low} to {high}", "{value}、区間 {low} から {high}"),
     "board.all": ("All measures with their 95 % intervals", "すべての指標と 95 % 区間"),
     "method.raw": ("raw input", "元の入力"),
@@ -247,6 +277,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "同じコマンドを同じシード、同じ計算機で実行すれば、同じ数値になります。",
     ),
     "reproduce.provenance": ("Made with", "実行環境"),
+    "provenance.training": ("Training", "学習"),
     "provenance.system": ("System", "システム"),
     "provenance.kyori": ("Kyori", "Kyori"),
     "provenance.metric": ("Distance", "距離"),
@@ -391,6 +422,14 @@ class Words:
     def __call__(self, key: str, **fields: object) -> str:
         """Return a text with its fields filled in; an unknown key is a KeyError."""
         return TEXTS[key][LANGUAGES.index(self.lang)].format(**fields)
+
+    def sentences(self, *sentences: str) -> str:
+        """Return sentences one after the other, with a space between them where the language has one.
+
+        >>> Words("ja").sentences("一。", "二。"), Words().sentences("One.", "Two.")
+        ('一。二。', 'One. Two.')
+        """
+        return ("" if self.lang == "ja" else " ").join(sentences)
 
     def raw(self, key: str) -> str:
         """Return a text with its fields in braces, for the page's script to fill in."""
