@@ -50,7 +50,7 @@ def blocks(item: Any, columns: int = _COLUMNS) -> Text:
     image = item.convert("RGB")
     rows = max(2, round(columns * image.height / image.width / 2) * 2)
     rows = min(rows, 2 * columns)
-    pixels = np.asarray(image.resize((columns, rows)))
+    pixels = np.asarray(image.resize((columns, rows), PIL.Image.Resampling.BOX))
     text = Text()
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         if len(text):

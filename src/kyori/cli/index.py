@@ -99,8 +99,12 @@ def _build(
     from ..index import open_index, redacted
     from ..recognition.places import find_note, model_mark, write_note
     from ..runs import encode_part
+    from ..vectors import VectorTable
 
     table, used = encode_part(run, data, part)
+    # A measurement of this run's report; items that are enrolled one by one could not bring it.
+    columns = {name: values for name, values in table.columns.items() if name != "feature_norm"}
+    table = VectorTable(table.ids, table.vectors, table.labels, columns, table.class_names)
     note(f"{used}: {len(table):,} vectors of {table.vectors.shape[1]} numbers")
     place = url or str(run / "index")
     model = model_mark(run)

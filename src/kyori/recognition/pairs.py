@@ -199,12 +199,15 @@ def _first_lines(file: object, most: int) -> list[str]:
 
 
 def _is_header(row: Sequence[str]) -> bool:
-    if len(row) == 3:
-        answers = _TRUE + _FALSE
-        return row[2].lower() not in answers and row[0].lower() not in answers
-    return all(
-        cell.lower().rstrip("0123456789_-ab ") in ("", *_HEADS) and not cell.isdecimal() for cell in row
-    )
+    """Whether a line names columns: two of them as people call items, or an answer that is none."""
+    named = [
+        cell.lower().rstrip("0123456789_-ab ") in ("", *_HEADS) and not cell.isdecimal() for cell in row[:2]
+    ]
+    if len(row) == 2:
+        return all(named)
+    if row[2].lower() in _TRUE + _FALSE:
+        return row[2].lower() == "same" and all(named)
+    return row[0].lower() not in _TRUE + _FALSE
 
 
 def _answer(path: Path, number: int, text: str) -> bool:
