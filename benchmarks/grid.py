@@ -91,9 +91,8 @@ def killed(options: argparse.Namespace, out: Path, whole: dict[str, np.ndarray])
     touched = sum(path.stat().st_mtime_ns != before for path, before in kept.items())
     again = vectors(out)
     equal = again.keys() == whole.keys() and all(np.array_equal(again[k], whole[k]) for k in whole)
-    print(
-        f"kill -9 with {len(kept)} of {len(whole)} cells finished: {touched} of them made again; equal at the end: {equal}"
-    )
+    print(f"kill -9 with {len(kept)} of {len(whole)} cells finished: {touched} of them made again", end="; ")
+    print(f"equal at the end: {equal}")
 
 
 if __name__ == "__main__":
