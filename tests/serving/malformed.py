@@ -23,7 +23,8 @@ PATHS = ("/embed", "/search", "/verify", "/identify", "/items")
 TRICKS = (
     "../../etc/passwd", "/etc/passwd", "file:///etc/passwd",
     "http://127.0.0.1:1/x.png", "..\\..\\boot.ini",
-    "~/.ssh/id_rsa", "/proc/self/environ", "|id", "$(id)", "%2e%2e%2f", "config.yaml", "\u202e", "\x00", "CON", "' OR 1=1 --", "{{7*7}}",
+    "~/.ssh/id_rsa", "/proc/self/environ", "|id", "$(id)", "%2e%2e%2f", "config.yaml", "\u202e", "\x00", "CON",
+    "' OR 1=1 --", "{{7*7}}",
 )  # fmt: skip
 ODD = (
     None, True, -1, 0, 2**63, 10**400, 1e308, -0.0, "", "\ud800", "a" * 2000, [], {}, [[]], {"a": 1}, [None],

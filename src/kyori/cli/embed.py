@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
 from .console import JSON, is_first, note, print_json, stops_at_ctrl_c
 
 __all__ = ["register"]
+
+Format = Literal["parquet", "numpy", "projector", "atlas"]
+_NAMES: dict[Format, str] = {
+    "parquet": "vectors.parquet",
+    "numpy": "vectors.npz",
+    "projector": "projector",
+    "atlas": "atlas.parquet",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +29,9 @@ def register(app: typer.Typer) -> None:
 def embed(
     run: Path = typer.Argument(..., help="A run folder."),
     data: str = typer.Argument(..., help="A folder, manifest, idx folder, .npz or 'digits'."),
-    out: Path = typer.Option(Path("vectors.parquet"), help="The Parquet file to write."),
+    out: Path | None = typer.Option(
+        None, help="The file to write (projector: folder); vectors.parquet here if left out."
+    ),
     part: str = typer.Option("all", help="train, validation, test or all."),
     as_json: bool = JSON,
 ) -> None:
