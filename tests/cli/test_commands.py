@@ -119,6 +119,7 @@ def test_a_folder_without_classes_is_one_line_and_exit_2(tmp_path, capsys):
         (["train"], "DATA is missing"),
         (["train", "digits", "--epochs", "0"], "epochs"),
         (["compare", "digits", "--methods", "arcfase"], "unknown method 'arcfase'"),
+        (["compare", "digits", "--format", "latx"], "unknown format 'latx'; did you mean 'latex'?"),
         (
             [
                 "compare",

@@ -4,16 +4,23 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from kyori import VectorTable
 from kyori.comparison import Board, Cell
+from kyori.comparison.board import Failure
+from kyori.comparison.diagram import rank_columns, rank_diagram
+from kyori.comparison.page import write_report
 from kyori.comparison.ranks import rank_methods
 from kyori.comparison.statistics import Comparison, Power
 from kyori.errors import FileFormatError
 from kyori.results import Result, Results
+from report.samples import Page, Pictures
+from report.samples import cell as sample_cell
 
 TABLE = VectorTable(vectors=np.eye(6, dtype=np.float32), labels=[0, 0, 1, 1, 2, 2])
 NAMES = ("arcface", "cosface", "triplet", "softmax")
@@ -227,3 +234,39 @@ def test_ranks_of_methods_that_always_agree():
     assert set(same.p_values.values()) == {1}
     assert rank_methods(["a", "b"], np.ones((1, 2))) is None
     assert rank_methods(["a", "b"], np.array([[1, 2], [np.nan, 1]])) is None
+
+
+def test_the_diagram_holds_every_method_and_rank():
+    rng = np.random.default_rng(1)
+    names = ["a", "日本語", "<script>", "d", "e"]
+    ranks = rank_methods(names, rng.normal(size=(6, 5)) + np.arange(5) * 0.5)
+    drawing = rank_diagram(ranks, {"a": "#0072b2"}, "ranks")
+    root = ElementTree.fromstring(drawing)
+    said = " ".join(element.text for element in root.iter("text"))
+    assert all(name in said for name in names)
+    assert all(f"{rank:.2f}" in said for rank in ranks.average)
+    bars = [line for line in root.iter("polyline") if "stroke-width:5" in line.get("style")]
+    assert len(bars) == len(ranks.groups)
+    columns = rank_columns(ranks)
+    assert columns["average_rank"] == list(ranks.average)
+    assert {len(values) for values in columns.values()} == {5}
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_a_page_over_data_sets_and_folds(lang, tmp_path):
+    cost = {"memory_bytes": 2**30, "trials": 3}
+    cells = [
+        replace(sample_cell(method, seed, noise=0.6 + 0.2 * i), **cost, dataset=f"data {d}", fold=fold)
+        for i, method in enumerate(("raw", "softmax", "arcface"))
+        for d in range(3)
+        for fold in range(2)
+        for seed in range(1 if method == "raw" else 2)
+    ]  # fmt: skip
+    board = Board("three", "map@r", tuple(cells), failures=(Failure("nca", 1, "<b>no memory"),))
+    text = write_report(board, Pictures(), tmp_path / "report.html", lang, layout="pca").read_text("utf-8")
+    page = Page(text)
+    assert "datasets" in page.ids
+    assert "1,024 MiB" in page.words
+    assert "<b>no memory" in page.words
+    assert all(f"data {d}" in page.words for d in range(3))
+    assert f"CD {board.ranks().critical:.2f}" in page.words

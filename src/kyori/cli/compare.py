@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register", "show"]
 
+_FORMATS = ("table", "markdown", "latex", "json")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
@@ -52,6 +54,9 @@ def compare(
     batch_size: int | None = typer.Option(None, help="Items in a batch."),
     lr: float | None = typer.Option(None, help="Learning rate."),
     lang: str = typer.Option("en", help="Language of sentence and report: en or ja."),
+    form: str = typer.Option(
+        "table", "--format", help="How the board is printed: table, markdown, latex, json."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be trained, and train nothing."),
     overrides: list[str] = OVERRIDES,
     as_json: bool = JSON,
@@ -63,8 +68,11 @@ def compare(
     """
     from ..comparison import compare as run_comparison
     from ..comparison import default_folder, plan
+    from ..errors import ArgumentError, nearest_name
     from ..training import keep_memory
 
+    if form not in _FORMATS:
+        raise ArgumentError(f"unknown format '{form}'{nearest_name(form, _FORMATS)}")
     keep_memory()
 
     folder = out or default_folder(data)
@@ -85,7 +93,7 @@ def compare(
         _show_plan(plan(what, **grid), as_json=as_json)
         return
     board = run_comparison(what, jobs=jobs, threads=threads, lang=lang, **grid)
-    show(board, folder, lang=lang, as_json=as_json)
+    show(board, folder, lang=lang, as_json=as_json, form=form)
 
 
 def _show_plan(grid: Grid, *, as_json: bool) -> None:
@@ -104,10 +112,12 @@ def _show_plan(grid: Grid, *, as_json: bool) -> None:
     )
 
 
-def show(board: Board, folder: Path, *, lang: str, as_json: bool) -> None:
+def show(board: Board, folder: Path, *, lang: str, as_json: bool, form: str = "table") -> None:
     """Print a board the way ``compare`` and ``quickstart`` do; end with exit code 1 where cells are missing."""
-    if as_json:
+    if as_json or form == "json":
         print(board.to_json())
+    elif form in ("markdown", "latex"):
+        print(board.to_markdown() if form == "markdown" else board.to_latex(), end="")
     else:
         print(f"\n{board}\n\n{board.recommendation(lang)}")
         note(f"\nreport: {folder / 'report.html'}")

@@ -45,8 +45,8 @@ def rank_diagram(ranks: Ranks, paints: Mapping[str, str], label: str) -> Markup:
             _text(at(rank), top - 10, rank, soft, "middle"),
         ]
     for number, (first, last) in enumerate(ranks.groups):
-        y = top + 10 + _BAR * number
-        drawn.append(_line([(at(ranks.average[first]) - 4, y), (at(ranks.average[last]) + 4, y)], ink, 5))
+        bar = top + 10 + _BAR * number
+        drawn.append(_line([(at(ranks.average[first]) - 4, bar), (at(ranks.average[last]) + 4, bar)], ink, 5))
     for i, (name, rank) in enumerate(zip(ranks.methods, ranks.average, strict=True)):
         left = i < rows
         y = names_from + _LINE * (i if left else k - 1 - i)

@@ -244,7 +244,8 @@ def difference(
     """
     pairs = [_paired(a, b) for a, b in zip(first, second, strict=True)]
     if not pairs or any(a.shape[1] == 0 for a, _ in pairs):
-        return Difference(*[math.nan] * 3, 1.0, math.nan, "none", 1.0, Spread(0.0, 0.0, 0.0, 0.0, 0))
+        nothing = Spread(0.0, 0.0, 0.0, 0.0, 0)
+        return Difference(math.nan, math.nan, math.nan, 1.0, math.nan, "none", 1.0, nothing)
     means = [float(a.mean() - b.mean()) for a, b in pairs]
     value, spread = _combine(first, means, [of_difference(a, b) for a, b in pairs])
     gains = [a.mean(axis=0) - b.mean(axis=0) for a, b in pairs]
