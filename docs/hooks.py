@@ -9,7 +9,8 @@ from mkdocs.structure.pages import Page
 
 from kyori import losses
 from kyori.errors import ArgumentError
-from kyori.report import spring_figure
+from kyori.report import settling_page, spring_figure
+from kyori.runs import settled_of
 
 TABLE = "<!-- table of losses -->"
 
@@ -23,12 +24,15 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Write a page for each loss, and draw it as springs."""
+    """Write a page for each loss, draw it as springs, and let points of a plane settle under it."""
     for name in losses.LOSSES:
-        picture = _springs(name)
-        files.append(File.generated(config, f"losses/{name}.md", content=_page(name, picture is not None)))
+        picture, moving = _springs(name), _settling(name)
+        page = _page(name, picture is not None, moving is not None)
+        files.append(File.generated(config, f"losses/{name}.md", content=page))
         if picture is not None:
             files.append(File.generated(config, f"losses/{name}.svg", content=picture))
+        if moving is not None:
+            files.append(File.generated(config, f"losses/{name}-settling.html", content=moving))
     return files
 
 
@@ -45,7 +49,7 @@ def _table() -> str:
     return "\n".join(rows)
 
 
-def _page(name: str, has_picture: bool) -> str:
+def _page(name: str, has_picture: bool, moves: bool) -> str:
     card = losses.describe(name)
     lines = [
         f"# {name}",
@@ -66,6 +70,15 @@ def _page(name: str, has_picture: bool) -> str:
             "Below 0 the two are pulled together, above 0 pushed apart.",
             "",
         ]
+    if moves:
+        lines += [
+            "Three classes of six points in the plane under these forces, from a disordered start to rest:",
+            "",
+            # The page of a loss is built as losses/NAME/index.html, one level below the file.
+            f'<iframe src="../{name}-settling.html" title="{name}: points settling into balance" '
+            'width="100%" height="680" style="border:0" loading="lazy"></iframe>',
+            "",
+        ]
     lines += ["```bash", f"kyori train DATA --loss {name} --out runs/{name}", "```", ""]
     lines += [f"::: kyori.losses.{card['class']}", ""]
     return "\n".join(lines)
@@ -84,6 +97,11 @@ def _springs(name: str) -> bytes | None:
     out = BytesIO()
     figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
     return out.getvalue()
+
+
+def _settling(name: str) -> str | None:
+    settled = settled_of(name, {})
+    return None if settled is None else settling_page(settled, title=name)
 
 
 def _cell(text: str) -> str:

@@ -1,11 +1,14 @@
 """The report of a comparison."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from kyori.comparison.board import Board
 from kyori.comparison.page import write_report
 from kyori.report import maps, project
+from kyori.results import Results
 from report.samples import Page, Pictures, Vectors, board
 
 
@@ -25,6 +28,36 @@ def test_the_page_has_every_section_and_asks_the_network_for_nothing(tmp_path):
             assert attributes.get(name, "data:").startswith(("data:", "#"))
     assert not re.search(r"https?://|url\(|@import", text)
     assert all(page.alts)
+
+
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_trained_methods_add_their_springs_and_norms(tmp_path, lang):
+    made = board(seeds=1, norms=True, classes=3)
+    options = {"triplet": {"margin": 0.4}, "softmax": {}, "l2softmax": {"alpha": 8.0}}
+    cells = []
+    for name, cell in zip(
+        ("raw", "triplet", "softmax", "l2softmax"), [*made.cells, made.cells[-1]], strict=True
+    ):
+        known = {"training": {"loss": name, "options": options[name]}} if name in options else {}
+        results = Results(cell.results.values(), curves=cell.results.curves, provenance=known)
+        cells.append(replace(cell, method=name, results=results))
+    text, page = written(tmp_path, Board("digits", "map@r", tuple(cells)), lang=lang)
+    assert {"springs", "norms", "confusion"} <= set(page.ids)
+    kinds = [attributes.get("data-kind") for name, attributes in page.tags if name == "figure"]
+    assert (kinds.count("map"), kinds.count("threshold"), kinds.count("roc")) == (4, 4, 1)
+    assert kinds.count("settling") == 3
+    links = [attributes for name, attributes in page.tags if name == "a" and "download" in attributes]
+    assert all(link["href"].startswith("data:text/csv;charset=utf-8;base64,") for link in links)
+    assert len({link["download"] for link in links}) == len(links)
+    assert not re.search(r"https?://|url\(|@import", text)
+
+
+def test_hostile_ids_stay_text(tmp_path):
+    ids = [f"</script><script>alert({i})</script>\u202e\N{PILE OF POO}\"'" for i in range(12)]
+    text, page = written(tmp_path, board(("raw", "arcface"), seeds=1, n=12, norms=True, ids=ids))
+    assert [name for name, _ in page.tags].count("script") == 1
+    assert "<script>alert" not in text
+    assert "\u202e" not in text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from kyori.comparison.board import Board, Cell
-from kyori.report import Trial
+from kyori.report import Settled, Spring, Trial
 from kyori.results import Result, Results
 from kyori.vectors import VectorTable
 
@@ -52,21 +52,47 @@ def vectors_of(labels, noise, seed, d=6):
     return (centres[labels] + noise * generator.normal(size=(len(labels), d))).astype(np.float32)
 
 
+def settled(t=4, n=6, m=2):
+    """Points that go straight to the places of their classes."""
+    start, labels = np.random.default_rng(0).normal(size=(n + m, 2)), np.arange(n) % m
+    ends = np.stack([np.arange(m), np.arange(m)], axis=1)[np.concatenate([labels, np.arange(m)])]
+    ways = start + np.linspace(0, 1, t)[:, None, None] * (ends - start)
+    return Settled(ways[:, :n], labels, ways[:, n:], np.arange(m), np.linspace(1, 0, t), spherical=False)
+
+
+def spring(angles=False):
+    """A contrastive spring by hand."""
+    distance = np.linspace(0.01, 3, 20)
+    return Spring(distance, -distance, np.maximum(1 - distance, 0), angles, settled())
+
+
 def history_of(epochs, validation=True):
-    """Epoch records as the trainer writes them."""
-    records = [{"kind": "epoch", "epoch": e, "step": 10 * e, "loss": 1 / e} for e in range(1, epochs + 1)]
+    """Epoch records as the trainer writes them; the last epoch has no active share."""
+    records = [
+        {
+            "kind": "epoch",
+            "epoch": e,
+            "step": 10 * e,
+            "loss": 1 / e,
+            "active": 0.5 / e if e < epochs else None,
+        }
+        for e in range(1, epochs + 1)
+    ]
     if validation:
         records = [r | {"validation": {"map@r": 1 - 0.5 / r["epoch"]}} for r in records]
     return records
 
 
 def cell(
-    method="arcface", seed=0, *, n=40, classes=4, noise=0.4, epochs=3, validation=True, names=None, **options
-):
+    method="arcface", seed=0, *, n=40, classes=4, noise=0.4, epochs=3, validation=True, names=None, norms=False,
+    ids=None, **options,
+):  # fmt: skip
     """One trained method on easy data."""
     labels = np.arange(n) % classes
     vectors = vectors_of(labels, noise, seed)
-    table = VectorTable(vectors=vectors, labels=labels, class_names=names)
+    lengths = np.linspace(1, 2, n, dtype=np.float32)
+    columns = {"feature_norm": lengths} if norms and method != "raw" else {}
+    table = VectorTable(ids=ids, vectors=vectors, labels=labels, class_names=names, columns=columns)
     history = history_of(epochs, validation) if method != "raw" else ()
     parameters = 1234 if method != "raw" else 0
     return Cell(method, seed, results_of(vectors, labels, **options), table, history, 1.5, parameters)

@@ -61,7 +61,11 @@ def test_what_is_left_out_is_said():
         (np.ones(3), {}, r"shape \(n, d\) with n ≥ 1 and d ≥ 1; got \(3,\)"),
         (np.ones((0, 3)), {}, r"got \(0, 3\)"),
         (np.array([[np.nan]]), {}, "must be finite; got NaN or infinity"),
-        (np.ones((3, 3)), {"method": "tnse"}, "method must be 'tsne', 'umap' or 'pca'; got 'tnse'; did you mean 'tsne'"),
+        (
+            np.ones((3, 3)),
+            {"method": "tnse"},
+            "method must be 'tsne', 'umap' or 'pca'; got 'tnse'; did you mean 'tsne'",
+        ),
     ],
 )
 def test_errors(vectors, options, message):

@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 def losses(
     name: str | None = typer.Argument(None, help="One loss; all of them if left out."),
     picture: Path | None = typer.Option(
-        None, help="Also draw the loss as springs, force against distance (.svg, .png, .pdf)."
+        None,
+        help="Also draw the loss as springs, force against distance (.svg, .png, .pdf), or let points of a plane "
+        "settle under its forces (.html, a picture that moves).",
     ),
     as_json: bool = JSON,
 ) -> None:
@@ -35,7 +37,7 @@ def losses(
             raise ArgumentError(
                 "--picture needs the name of one loss, e.g. kyori losses triplet --picture t.svg."
             )
-        _draw(name, picture)
+        (_let_settle if picture.suffix.lower() == ".html" else _draw)(name, picture)
     if as_json:
         print_json(cards if name is None else cards[0])
     elif name is None:
@@ -79,3 +81,18 @@ def _draw(name: str, picture: Path) -> None:
     )  # fmt: skip
     figure.savefig(picture, dpi=160)
     note(f"springs of {name} in {picture}")
+
+
+def _let_settle(name: str, page: Path) -> None:
+    from ..errors import ArgumentError
+    from ..report import settling_page
+    from ..report.page import write_page
+    from ..runs import settled_of
+
+    settled = settled_of(name, {})
+    if settled is None:
+        raise ArgumentError(
+            f"{name} takes no labelled points of a plane, so nothing can settle; draw an .svg."
+        )
+    write_page(page, settling_page(settled, title=name))
+    note(f"points settling under {name} in {page}")

@@ -226,7 +226,8 @@ def det(
         frr = 1 - np.mean([np.interp(grid, far, tar) for far, tar in seeds], axis=0)
         drawn[name] = grid, frr
         dashed = paints[name] == NEUTRAL
-        (line,) = axes.plot(ndtri(grid), ndtri(np.clip(frr, floor, 0.99)), color=paints[name])
+        inside = np.where((frr >= floor) & (frr <= 0.9), frr, np.nan)  # the page does not clip
+        (line,) = axes.plot(ndtri(grid), ndtri(inside), color=paints[name])
         line.set(linewidth=2.6 if name == best else 1.3, zorder=3 if name == best else 2)
         line.set(linestyle="--" if dashed else "-", gid=f"series-{number}")
     ends = ndtri(floor), ndtri(0.9)

@@ -49,7 +49,7 @@ def maps(
     note = words(f"map.note.{drawn}", seed=methods[0].first.seed)
     shown, total = len(found[0].items), found[0].total
     if shown < total:
-        note = f"{note} {words('map.sampled', shown=shown, total=total)}"
+        note = words.sentences(note, words("map.sampled", shown=shown, total=total))
     pictures = sheet(items, found[0].items, words("map.sheet")) if items is not None else None
     return [
         Heading(words("map.heading"), "map", note),

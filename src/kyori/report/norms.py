@@ -12,7 +12,7 @@ from ..neighbors import distance_blocks
 from ..vectors import VectorTable
 from . import figures
 from .data import Data
-from .page import Figure, Gallery, Heading, Key, Legend, Panels, Prose, Section, Tile
+from .page import Figure, Gallery, Heading, Key, Legend, Markup, Panels, Prose, Section, Tile, tag
 from .sections import Method, Trial, class_name, number, panel, value_text
 from .thumbnails import thumbnail
 from .words import Words
@@ -22,7 +22,7 @@ __all__ = ["THIRDS", "NormRates", "norm_rates", "norms"]
 THIRDS = ("short", "middle", "long")
 _ITEMS = 1000  # of each third at most: half a million pairs
 _POINTS = 300
-_SHOWN = 8
+_SHOWN = 10
 _COLUMN = "feature_norm"
 
 
@@ -73,7 +73,8 @@ def norms(
         drawn.sort(key=lambda method: first.index(method.name) if method.name in first else len(first))
     note = words("norms.note", seed=drawn[0].first.seed)
     if both:
-        note = f"{note} {words('norms.note.both', free=words.method('softmax'), constrained=constrained)}"
+        free = words.method("softmax")
+        note = words.sentences(note, words("norms.note.both", free=free, constrained=constrained))
     keys = [Key(str(i), words(f"norms.{third}"), figures.colour(i)) for i, third in enumerate(THIRDS)]
     histograms = [_histogram(method, words) for method in drawn]
     found = [(method, norm_rates(method.first.table)) for method in drawn]
@@ -231,6 +232,7 @@ def _extremes(trial: Trial, items: Any, words: Words, count: int) -> list[Sectio
         Gallery(
             words(f"norms.items.{kind}", method=words.method(trial.method)),
             [_item(trial, items, int(i), words) for i in chosen],
+            kind="small",
         )
         for kind, chosen in (("shortest", order[:count]), ("longest", order[::-1][:count]))
     ]
@@ -246,4 +248,4 @@ def _item(trial: Trial, items: Any, index: int, words: Words) -> Tile:
         else words("item.alt.unlabelled", id=table.ids[index])
     )
     norm = number(float(table.columns[_COLUMN][index]))
-    return Tile([thumbnail(items.read(index), alt)], f"{name} {norm}".strip())
+    return Tile([thumbnail(items.read(index), alt)], Markup(tag("b", norm) + tag("span", name)))

@@ -332,7 +332,7 @@ class Gallery:
     title: str
     tiles: Sequence[Tile]
     note: str = ""
-    kind: Literal["tiles", "rows"] = "tiles"
+    kind: Literal["tiles", "small", "rows"] = "tiles"
 
     def html(self) -> Markup:
         """Return the tiles, wrapped over as many lines as they need."""

@@ -179,11 +179,21 @@ def reproduce(command: str, provenance: Mapping[str, Any], words: Words) -> list
     if command:
         sections.append(Code(command))
     facts = [
-        (words.or_else(f"provenance.{key}", key), value)
+        (words.or_else(f"provenance.{key}", key), _said(value))
         for key, value in provenance.items()
         if value is not None
     ]
     return [*sections, Facts([*facts, *_versions(words)], "terms")]
+
+
+def _said(value: Any) -> object:
+    """A value as text; a mapping as its entries, without those that are empty."""
+    if not isinstance(value, Mapping):
+        return value
+    entries = {
+        k: f"{v:.4g}" if isinstance(v, float) else _said(v) for k, v in value.items() if v not in ({}, None)
+    }
+    return ", ".join(f"{key} {entry}" for key, entry in entries.items())
 
 
 def machine(words: Words) -> str:

@@ -62,7 +62,7 @@ def settling_figure(
     drawn = [_guide(settled.spherical, offset, factor)]
     drawn += [_trail(x[:, i], y[:, i], classes[i]) for i in range(len(classes))]
     drawn += [_mark(kind, x[-1, i], y[-1, i], classes[i]) for i, kind in enumerate(kinds)]
-    values = {"first": f"{settled.values[0]:.3g}", "last": f"{settled.values[-1]:.3g}"}
+    values = {"first": _value(settled.values[0]), "last": _value(settled.values[-1])}
     label = words("settling.alt", name=title or name, n=len(settled.labels))
     svg = tag("svg", *drawn, viewBox=f"0 0 {_SIDE} {_SIDE}", class_="plot", role="img", aria_label=label)
     t, n = places.shape[:2]
@@ -91,6 +91,11 @@ def settling_figure(
         data_label=words("figure.data"),
         facts=facts,
     )
+
+
+def _value(loss: float) -> str:
+    """Three digits, and plain zeros for what differs from 0 by rounding only."""
+    return f"{loss:.3g}" if abs(loss) >= 1e-3 else f"{abs(loss):.3f}"
 
 
 def settling_page(settled: Settled, *, title: str, note: str = "", lang: str = "en") -> str:
