@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,15 +98,14 @@ class Grid:
                     if say is not None:
                         say(task, outcome)
         except (KeyboardInterrupt, Interrupted) as error:
+            done = sum(isinstance(found, Cell) for found in made.values())
             kept = (
                 "the same command goes on with the rest"
                 if self.tasks[0].place
                 else "nothing is kept without out="
             )
-            raise Interrupted(
-                f"stopped; {len(made)} of {len(self.tasks)} cells are finished, {kept}."
-            ) from error
-        cells = tuple(cell for task in self.tasks if isinstance(cell := made[task.key], Cell))
+            raise Interrupted(f"stopped; {done} of {len(self.tasks)} cells are finished, {kept}.") from error
+        cells = tuple(found for task in self.tasks if isinstance(found := made[task.key], Cell))
         failures = tuple(
             Failure(task.method.name, task.seed, reason, task.dataset, task.fold)
             for task in self.tasks
@@ -118,7 +117,7 @@ class Grid:
 
     def _make(
         self, tasks: Sequence[Task], jobs: int, threads: int | None
-    ) -> Iterator[tuple[Task, Cell | str]]:
+    ) -> Generator[tuple[Task, Cell | str], None, None]:
         work = (
             (task, self.splits[task.dataset, task.fold], self.prints[task.dataset, task.fold])
             for task in tasks

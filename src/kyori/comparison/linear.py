@@ -64,6 +64,8 @@ def learn_linear(
         embedding_size=None,
         normalize=False,
     )
+    if not isinstance(empty.preprocess, Preprocess):
+        raise DataError(f"{source.name}: method '{method}' needs pictures or vectors; these are texts.")
     X = empty.encode(source, batch_size=_BLOCK).astype(np.float64)
     centre = X.mean(0)
     directions = _principal_directions(X - centre, features)

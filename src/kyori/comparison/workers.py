@@ -9,13 +9,13 @@ import signal
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any
 
-import threadpoolctl
+import threadpoolctl  # type: ignore[import-untyped]
 import torch
 
 from ..data import Split
@@ -33,7 +33,9 @@ _GUARD = (
 Job = tuple[Task, Split, Mapping[str, str]]
 
 
-def run_in_processes(work: Iterable[Job], jobs: int, threads: int) -> Iterator[tuple[Task, str | None]]:
+def run_in_processes(
+    work: Iterable[Job], jobs: int, threads: int
+) -> Generator[tuple[Task, str | None], None, None]:
     """Run cells in other processes, ``jobs`` at once, and yield each with None or why it failed.
 
     The processes are spawned, so that they share nothing with the caller but the items sent, and each takes one cell
@@ -211,7 +213,7 @@ def limited_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(former)
 
 
-def run_here(work: Iterable[Job], threads: int | None) -> Iterator[tuple[Task, Any]]:
+def run_here(work: Iterable[Job], threads: int | None) -> Generator[tuple[Task, Any], None, None]:
     """Run the cells one after the other in this process; yield each with its cell, or why it failed."""
     for task, split, prints in work:
         try:
