@@ -33,15 +33,20 @@ def embed(
         None, help="The file to write (projector: folder); vectors.parquet here if left out."
     ),
     part: str = typer.Option("all", help="train, validation, test or all."),
+    format: Format = typer.Option(
+        "parquet", help="parquet, numpy (.npz), projector (TensorBoard's TSV) or atlas (embedding-atlas)."
+    ),
     as_json: bool = JSON,
 ) -> None:
-    """Write the vectors of DATA to a Parquet file: ids, vectors, labels and columns."""
+    """Write the vectors of DATA: ids, vectors, labels and columns."""
+    from ..exporting import write_vectors
     from ..runs import encode_part
 
     table, used = encode_part(run, data, part)
     if not is_first():  # of several processes, each of which embedded a share
         return
-    table.save(out)
+    out = out or Path(_NAMES[format])
+    write_vectors(table, out, format)
     if as_json:
         print_json(
             {"path": str(out), "part": used, "items": len(table), "dimensions": table.vectors.shape[1]}

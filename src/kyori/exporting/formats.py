@@ -167,10 +167,12 @@ def _onnx(
 
 def _quantized(plain: Path, folder: Path, calibration: NDArray[Any]) -> Path:
     """Quantise weights and activations of convolutions and products to 8 bits (QDQ), scales from the rows."""
-    tools = require("onnxruntime.quantization", extra="export", purpose="int8")
+    tools: Any = require("onnxruntime.quantization", extra="export", purpose="int8")
     shapes = require("onnxruntime.quantization.shape_inference", extra="export", purpose="int8")
 
-    class Rows(tools.CalibrationDataReader):
+    reader: Any = tools.CalibrationDataReader
+
+    class Rows(reader):
         def __init__(self) -> None:
             steps = range(0, len(calibration), _CALIBRATION)
             self._parts: Iterator[dict[str, Any]] = iter(

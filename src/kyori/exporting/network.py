@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..data import Preprocess
 from ..errors import ArgumentError
 from ..models import Embedder
 
@@ -26,16 +27,20 @@ class Network(nn.Module):
             squares of an embedding may be too large for float16.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, embedder: Embedder, *, half: bool = False):
         super().__init__()
         embedder = copy.deepcopy(embedder).cpu().eval()
         self.backbone, self.head, self.normalize = embedder.backbone, embedder.head, embedder.normalize
         self.kind = embedder.preprocess.kind
         self.half_precision = half
-        if self.kind != "text":
+        preprocess = embedder.preprocess
+        if isinstance(preprocess, Preprocess):
             scale = 255.0 if self.kind == "image" else 1.0
-            self.register_buffer("mean", torch.tensor(embedder.preprocess.mean, dtype=torch.float32) * scale)
-            self.register_buffer("std", torch.tensor(embedder.preprocess.std, dtype=torch.float32) * scale)
+            self.register_buffer("mean", torch.tensor(preprocess.mean, dtype=torch.float32) * scale)
+            self.register_buffer("std", torch.tensor(preprocess.std, dtype=torch.float32) * scale)
         if half:
             self.backbone.half()
             self.head.half()

@@ -41,7 +41,7 @@ class Tokens:
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()):
         self._digests: dict[bytes, Role] = {}
         for number, (role, token) in enumerate(pairs, 1):
-            if role != "read" and role != "write":
+            if role not in ("read", "write"):
                 raise ArgumentError(f"token {number}: the role must be read or write; got {role[:20]!r}.")
             if not (_SHORTEST <= len(token) <= _LONGEST and token.isascii() and token.isprintable()) or set(
                 token
@@ -54,7 +54,7 @@ class Tokens:
             digest = _digest(token.encode())
             if digest in self._digests:
                 raise ArgumentError(f"token {number} is there twice; each token has one role.")
-            self._digests[digest] = role
+            self._digests[digest] = "write" if role == "write" else "read"
 
     @classmethod
     def gather(cls, file: str | Path | None = None, environment: Mapping[str, str] | None = None) -> Tokens:

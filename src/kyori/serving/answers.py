@@ -109,12 +109,10 @@ class Desk:
         names = set(items[0].columns)
         if any(set(item.columns) != names for item in items):
             raise Refused(422, "all items of a request must have the same columns.")
-        for what, values in (
-            ("ids", [item.id for item in items]),
-            ("labels", labels),
-            *((f"column {name!r}", [item.columns[name] for item in items]) for name in names),
-        ):
-            if len({type(value) for value in values}) > 1 and {type(v) for v in values} != {int, float}:
+        kinds: dict[str, list[Any]] = {"ids": [item.id for item in items], "labels": labels}
+        kinds |= {f"column {name!r}": [item.columns[name] for item in items] for name in names}
+        for what, values in kinds.items():
+            if len(found := {type(value) for value in values}) > 1 and found != {int, float}:
                 raise Refused(422, f"{what} must be of one kind: all integers, or all strings.")
         vectors = await self._vectors(served, [item.item for item in items])
         columns = {name: np.array([item.columns[name] for item in items]) for name in names}
