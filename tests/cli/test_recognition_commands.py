@@ -186,6 +186,32 @@ def test_search_shows_probabilities_pictures_and_reranks(calibrated, tmp_path, c
     assert page.read_text().count("<img") == 11
 
 
+def test_evaluate_says_what_reranking_gains(calibrated, capsys):
+    folder, _ = calibrated
+    command = [
+        "evaluate",
+        folder,
+        "digits",
+        "--measures",
+        "recall@1",
+        "--rerank",
+        "expansion",
+        "--rerank",
+        "pairwise",
+    ]
+    rows = answer(capsys, *command)["reranking"]
+    assert {(row["rerank"], row["measure"]) for row in rows} == {
+        (way, measure) for way in ("none", "expansion", "pairwise") for measure in ("recall@1", "map@r")
+    }
+    assert all(row["low"] <= row["gain"] <= row["high"] and row["milliseconds"] > 0 for row in rows)
+    assert run([str(part) for part in command]) == 0
+    out, err = capsys.readouterr()
+    assert "pairwise    map@r" in out
+    assert "trained on these very items" in err  # calibrated with the same test part
+    assert run(["evaluate", str(folder), "digits", "--rerank", "expansion", "--metric", "manhattan"]) == 2
+    assert "--rerank is for euclidean and cosine" in capsys.readouterr().err
+
+
 def test_pictures_as_characters_keep_their_colours():
     picture = Image.new("RGB", (8, 8), (200, 10, 10))
     picture.paste((10, 10, 200), (0, 4, 8, 8))

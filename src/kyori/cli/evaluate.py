@@ -12,6 +12,7 @@ import typer
 from ..errors import ArgumentError, DataError
 from ..files import write_atomic
 from .console import JSON, note, stops_at_ctrl_c
+from .rerankers import gain_line, gains
 
 if TYPE_CHECKING:
     from ..results import Results
@@ -86,6 +87,9 @@ def evaluate(
     per_query: Path | None = typer.Option(
         None, help="Write the retrieval measures of each query to this .parquet."
     ),
+    rerank: list[str] = typer.Option(
+        [], help="Also the gain and cost of re-ranking: expansion, reciprocal, pairwise; several times."
+    ),
     out: Path | None = typer.Option(None, help="Also write everything to this JSON file."),
     as_json: bool = JSON,
 ) -> None:
@@ -136,7 +140,8 @@ def evaluate(
             rules=rules,
             per_query=per_query,
         )
-    _show(results, _groups(results, table, per, rules and other is None), found, out, as_json)
+    gained = gains(run, table, rerank, distance) if rerank else None
+    _show(results, _groups(results, table, per, rules and other is None), found, out, as_json, gained)
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -152,6 +157,8 @@ def _check(options: dict[str, Any]) -> None:
         raise ArgumentError("--media is for --templates COLUMN.")
     if options["seen"] and options["leaks"] is None:
         raise ArgumentError("--seen is for --leaks TRAIN.")
+    if options["rerank"] and (chosen or options["query"] is not None or options["gallery"] is not None):
+        raise ArgumentError("--rerank compares DATA with itself; leave protocols, --query and --gallery out.")
     if options["query"] is not None and options["data"] is not None:
         raise ArgumentError("--query stands in place of DATA; give one of them.")
     if chosen:
@@ -271,9 +278,9 @@ def _groups(
 
     if rules:
         table = split_roles(table)[0]
+    groups: Any
     if per == "class":
-        names = table.class_names
-        groups = table.labels if names is None else np.array(names)[table.labels]
+        groups = table.labels if table.class_names is None else np.array(table.class_names)[table.labels]
     elif per in table.columns:
         groups = table.columns[per]
     else:
@@ -282,13 +289,20 @@ def _groups(
 
 
 def _show(
-    results: Results, groups: list[dict[str, Any]] | None, leaks: Any, out: Path | None, as_json: bool
+    results: Results,
+    groups: list[dict[str, Any]] | None,
+    leaks: Any,
+    out: Path | None,
+    as_json: bool,
+    gained: list[dict[str, Any]] | None = None,
 ) -> None:
     document = json.loads(results.to_json())
     if groups is not None:
         document["groups"] = [{k: None if v != v else v for k, v in row.items()} for row in groups]
     if leaks is not None:
         document["leaks"] = leaks.as_dict()
+    if gained is not None:
+        document["reranking"] = gained
     text = json.dumps(document, allow_nan=False, ensure_ascii=False)
     if out is not None:
         write_atomic(out, lambda file: file.write(text.encode()))
@@ -296,6 +310,8 @@ def _show(
         print(text)
         return
     print(results)
+    for row in gained or ():
+        print(gain_line(row))
     protocol = next(iter(results.values())).protocol if len(results) else {}
     if "thresholds" in protocol:
         print("\naccuracy of the folds  " + "  ".join(f"{value:.4f}" for value in protocol["accuracies"]))

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ..errors import ArgumentError
 from .console import JSON, note, print_json, stops_at_ctrl_c
 from .queries import Kind, Pictures, chance, picture_of, vector_of
+from .rerankers import Way, reranker
 
 if TYPE_CHECKING:
-    from ..index import Index, Rerank
-    from ..recognition import Hit, Recogniser
+    from ..index import Index
+    from ..recognition import Hit
 
 __all__ = ["register"]
-
-Way = Literal["expansion", "reciprocal", "pairwise"]
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +54,7 @@ def search(
         raise ArgumentError(f"--html must name a file in a folder that is there; {html.parent} is not.")
     with Recogniser.open(run, url=url) as recogniser:
         index = recogniser.index
-        way = _rerank(run, rerank, recogniser)
+        way = None if rerank is None else reranker(run, rerank, recogniser.metric)
         vector, own = vector_of(recogniser, query, kind)
         where: dict[str, Any] | None = {"label": [_label(index, name) for name in label]} if label else None
         # An item's own entry is not what is asked for; one more is asked for and it is left out.
@@ -78,28 +77,6 @@ def search(
         _print(run, hits, unit, pictures)
     if html is not None:
         note(f"page: {html}")
-
-
-def _rerank(run: Path, way: Way | None, recogniser: Recogniser) -> Rerank | None:
-    from ..index import KReciprocal, QueryExpansion
-    from ..recognition import PairwiseReranker
-
-    if way is None:
-        return None
-    if way != "pairwise":
-        return QueryExpansion() if way == "expansion" else KReciprocal()
-    path = run / PairwiseReranker.FILE
-    if not path.exists():
-        raise ArgumentError(
-            f"{run} has no pairwise re-ranker; train one on labelled items with: kyori calibrate {run} DATA --rerank"
-        )
-    model = PairwiseReranker.load(path)
-    if model.metric != recogniser.metric:
-        raise ArgumentError(
-            f"{path} was trained with {model.metric} distances, and the index measures {recogniser.metric} ones;"
-            " train it again."
-        )
-    return model
 
 
 def _label(index: Index, name: str) -> Any:
