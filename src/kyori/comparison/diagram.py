@@ -26,7 +26,7 @@ def rank_diagram(ranks: Ranks, paints: Mapping[str, str], label: str) -> Markup:
         label: What it shows, for those who cannot see it.
     """
     k = len(ranks.methods)
-    top, rows = 58, (k + 1) // 2
+    top, rows = 58.0, (k + 1) // 2
     names_from = top + 18 + _BAR * len(ranks.groups)
 
     def at(rank: float) -> float:
@@ -39,13 +39,13 @@ def rank_diagram(ranks: Ranks, paints: Mapping[str, str], label: str) -> Markup:
         _text(end + 6, 20, f"CD {ranks.critical:.2f}", ink, "start"),
         _line([(at(1), top), (at(k), top)], soft, 1),
     ]
-    for rank in range(1, k + 1):
+    for tick in range(1, k + 1):
         drawn += [
-            _line([(at(rank), top), (at(rank), top - 6)], soft, 1),
-            _text(at(rank), top - 10, rank, soft, "middle"),
+            _line([(at(tick), top), (at(tick), top - 6)], soft, 1),
+            _text(at(tick), top - 10, tick, soft, "middle"),
         ]
     for number, (first, last) in enumerate(ranks.groups):
-        bar = top + 10 + _BAR * number
+        bar = top + 10.0 + _BAR * number
         drawn.append(_line([(at(ranks.average[first]) - 4, bar), (at(ranks.average[last]) + 4, bar)], ink, 5))
     for i, (name, rank) in enumerate(zip(ranks.methods, ranks.average, strict=True)):
         left = i < rows
@@ -55,7 +55,7 @@ def rank_diagram(ranks: Ranks, paints: Mapping[str, str], label: str) -> Markup:
         drawn.append(_line([(at(rank), top), (at(rank), y), (side, y)], paint, 1.5))
         text = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
         drawn.append(_text(side + (-6 if left else 6), y + 4, text, ink, "end" if left else "start"))
-    height = names_from + _LINE * rows
+    height = round(names_from + _LINE * rows)
     return tag("svg", *drawn, viewBox=f"0 0 {_WIDTH} {height}", class_="plot", role="img", aria_label=label)
 
 
