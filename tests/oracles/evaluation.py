@@ -120,3 +120,32 @@ def uniformity(unit) -> float:
     n = len(unit)
     terms = [math.exp(-2 * ((unit[i] - unit[j]) ** 2).sum()) for i in range(n) for j in range(n) if i != j]
     return math.log(sum(terms) / len(terms))
+
+
+def purity(classes, clusters) -> float:
+    right = 0
+    for cluster in set(clusters.tolist()):
+        inside = [c for c, k in zip(classes, clusters, strict=True) if k == cluster]
+        right += max(inside.count(c) for c in set(inside))
+    return right / len(classes)
+
+
+def b_cubed(classes, clusters) -> float:
+    n = len(classes)
+    precision = recall = 0.0
+    for i in range(n):
+        cluster = [j for j in range(n) if clusters[j] == clusters[i]]
+        own = [j for j in range(n) if classes[j] == classes[i]]
+        both = len(set(cluster) & set(own))
+        precision += both / len(cluster) / n
+        recall += both / len(own) / n
+    return 2 * precision * recall / (precision + recall)
+
+
+def k_occurrence(vectors, k: int) -> np.ndarray:
+    counts = np.zeros(len(vectors), int)
+    for i, vector in enumerate(vectors):
+        others = [j for j in range(len(vectors)) if j != i]
+        for j in sorted(others, key=lambda j: (np.float32(math.dist(vector, vectors[j])), j))[:k]:
+            counts[j] += 1
+    return counts

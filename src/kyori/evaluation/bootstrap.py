@@ -17,8 +17,8 @@ __all__ = [
     "mean_interval",
     "percentiles",
     "ratio",
-    "shifted_interval",
     "share_interval",
+    "shifted_interval",
 ]
 
 _LEVELS = (0.025, 0.975)

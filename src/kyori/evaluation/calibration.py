@@ -143,7 +143,7 @@ class Calibration:
             numbers = {name: kind(data[name]) for name, kind in _NUMBERS.items()}
             if not all(math.isfinite(value) for value in numbers.values() if isinstance(value, float)):
                 raise ValueError("a threshold is not finite")
-            estimates = {
+            estimates: dict[str, Any] = {
                 name: Estimate(*(_or_nan(data[name][end]) for end in ("value", "low", "high")))
                 for name in _ESTIMATES
             }
@@ -419,6 +419,7 @@ class _Drawn:
         starts = _bin_starts(counts)
         edges = np.append(counts.thresholds[starts], counts.thresholds[-1])
         real = [np.add.reduceat(kind, starts) for kind in (counts.same, counts.different)]
+        drawn: list[NDArray[Any]]
         if ends is None:
             drawn = [generator.multinomial(kind.sum(), kind / kind.sum(), replicates) for kind in real]
         else:

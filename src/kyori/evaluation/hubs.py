@@ -66,7 +66,7 @@ def effective_rank(covariance: Floats) -> float:
 
 def effective_rank_result(context: Context) -> Result:
     """Measure the queries; the interval is that of a delete-a-group jackknife over items, or over classes."""
-    vectors = context.task.queries
+    vectors: NDArray[np.floating] = context.task.queries
     if context.task.metric == "cosine":
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = vectors / np.where(norms > 0, norms, 1)
@@ -77,14 +77,15 @@ def effective_rank_result(context: Context) -> Result:
     order = np.random.default_rng(context.seed).permutation(int(units.max()) + 1) % groups
     middle = vectors.mean(axis=0, dtype=np.float64)
     moments = [_moments(vectors, np.flatnonzero(order[units] == g), middle) for g in range(groups)]
-    total = tuple(sum(part[i] for part in moments) for i in range(3))
-    value = effective_rank(_covariance(*total))  # type: ignore[arg-type]
+    n_all: Any = sum(part[0] for part in moments)
+    sums: Any = sum(part[1] for part in moments)
+    products: Any = sum(part[2] for part in moments)
+    value = effective_rank(_covariance(n_all, sums, products))
     low = high = math.nan
     if context.resamples.replicates and groups > 2 and not math.isnan(value):
-        left = np.array([
-            effective_rank(_covariance(*(all_ - part for all_, part in zip(total, one, strict=True))))  # type: ignore[arg-type]
-            for one in moments
-        ])  # fmt: skip
+        left = np.array(
+            [effective_rank(_covariance(n_all - k, sums - s, products - p)) for k, s, p in moments]
+        )
         spread = math.sqrt((groups - 1) / groups * float(((left - left.mean()) ** 2).sum()))
         low, high = max(1.0, value - 2.09 * spread), min(float(d), value + 2.09 * spread)  # t of 19 degrees
     return Result("effective-rank", value, low, high, None, n, context.protocol | {"dimensions": d})

@@ -145,7 +145,7 @@ def probability_from_dict(data: Mapping[str, Any]) -> Isotonic | Platt:
         numbers = [float(data[name]) for name in ("slope", "offset", "least")]
         if not np.isfinite([*numbers, shift]).all() or numbers[0] < 0 or not 0 < numbers[2] <= 0.5:
             raise ValueError("the sigmoid is out of range")
-        return Platt(*numbers, shift)
+        return Platt(numbers[0], numbers[1], numbers[2], shift)
     if data["method"] != "isotonic":
         raise ValueError(f"unknown method {data['method']!r}")
     x, y = (np.array(data[name], np.float64) for name in ("distances", "probabilities"))

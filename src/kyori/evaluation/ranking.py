@@ -21,7 +21,7 @@ Counts = NDArray[np.int64]
 
 _FEW = 32  # the screen is used when no more than one in so many pairs is a same pair
 _CROWDED = 64  # and left when more than one in so many pairs would have to be computed exactly
-_WIDE = 64  # the share of a row that is sorted rather than counted
+_WIDE = 24  # the share of a row that is sorted rather than counted
 _PASSES = 12  # a row is counted through for each of so many positives, and sorted for more
 _WIDTH = 65_536  # gallery items of one product
 _MEMORY = 256 << 20  # bytes of the working arrays of one block
@@ -205,7 +205,7 @@ class _Question:
             row, column = np.divmod(flat, values.shape[1])
             keys.append(_keys(row, values.ravel()[flat]))
             columns.append(column + start)
-            for i in wide:
+            for i in wide.tolist():
                 self._count(i, values[i], start, closer, of, rivals)
             if sum(map(len, of)) > b * m // _CROWDED:
                 return None

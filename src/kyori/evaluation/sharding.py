@@ -50,7 +50,7 @@ class Shard:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the part as ``.npz``, atomically, for ranks that share only a disk."""
         about = json.dumps({"rank": self.rank, "world": self.world, "tied": self.tied, "about": self.about})
-        arrays = {f"value {name}": values for name, values in self.values.items()}
+        arrays: dict[str, Any] = {f"value {name}": values for name, values in self.values.items()}
         write_atomic(
             path, lambda file: np.savez(file, positives=self.positives, about=np.array(about), **arrays)
         )

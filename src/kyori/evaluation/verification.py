@@ -112,7 +112,7 @@ def count_pairs(
         # A query with itself (or its sequence) was counted as a different pair; taking it off is cheaper.
         itself = task.excluded_pairs(rows)
         np.subtract.at(cells, cell[itself], 1)
-        np.subtract.at(items[rows], (itself[0], 0, grid.bin_of_cell[cell[itself]]), 1)
+        np.subtract.at(items[rows, 0], (itself[0], grid.bin_of_cell[cell[itself]]), 1)
         distances[itself] = np.inf
         for i, threshold in enumerate(thresholds):
             below = distances < threshold
