@@ -39,6 +39,14 @@ def test_a_point_is_where_the_script_looks_for_it():
     assert "<script" not in figure.html()
 
 
+def test_methods_on_other_items_are_left_out_and_named():
+    best, same, other = cell("a"), cell("b"), cell("c", ids=np.arange(100, 140))
+    methods = [Method("c", [other]), Method("a", [best], best=True), Method("b", [same])]
+    heading, panels = maps(methods, "map@r", Words(), layout="pca")
+    assert [figure.title for figure in panels.figures] == ["a", "b"]
+    assert heading.note.endswith("measured on other items: c.")
+
+
 def picture_of(markup):
     from PIL import Image
 

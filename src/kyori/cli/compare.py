@@ -54,6 +54,9 @@ def compare(
     batch_size: int | None = typer.Option(None, help="Items in a batch."),
     lr: float | None = typer.Option(None, help="Learning rate."),
     lang: str = typer.Option("en", help="Language of sentence and report: en or ja."),
+    figures: Path | None = typer.Option(
+        None, help="Also write each figure of the report into this folder: .svg, .csv and .json."
+    ),
     form: str = typer.Option(
         "table", "--format", help="How the board is printed: table, markdown, latex, json."
     ),
@@ -92,7 +95,7 @@ def compare(
     if dry_run:
         _show_plan(plan(what, **grid), as_json=as_json)
         return
-    board = run_comparison(what, jobs=jobs, threads=threads, lang=lang, **grid)
+    board = run_comparison(what, jobs=jobs, threads=threads, lang=lang, figures=figures, **grid)
     show(board, folder, lang=lang, as_json=as_json, form=form)
 
 

@@ -61,6 +61,7 @@ def compare(
     out: str | Path | None = None,
     config: RunConfig | str | Path | None = None,
     lang: str = "en",
+    figures: str | Path | None = None,
     progress: bool = False,
     **options: Any,
 ) -> Board:
@@ -97,6 +98,7 @@ def compare(
             stays as it is. None writes nothing.
         config: A configuration (or YAML file) that all methods start from.
         lang: Language of the report, ``"en"`` or ``"ja"``.
+        figures: Folder for each figure of the report as SVG, CSV and JSON; needs ``out``. None writes none.
         progress: Say on stderr how far it is.
         **options: Any key of the configuration, for all methods: ``epochs=5, backbone="cnn"``.
 
@@ -116,6 +118,10 @@ def compare(
         >>> [row.method for row in board.rows()]  # doctest: +SKIP
         ['softmax', 'raw']
     """
+    if figures is not None and out is None:
+        raise ArgumentError(
+            "figures are those of the report, which out=None does not write; give out a folder."
+        )
     for name, value, least in (
         ("jobs", jobs, 1),
         ("threads", threads, 1),
@@ -149,7 +155,8 @@ def compare(
         folder.mkdir(parents=True, exist_ok=True)
         board.to_json(folder / "board.json")
         shown = board.of(board.winner)[0]
-        write_report(board, grid.splits[shown.dataset, shown.fold].test, folder / "report.html", lang=lang)
+        items = grid.splits[shown.dataset, shown.fold].test
+        write_report(board, items, folder / "report.html", lang=lang, figures_to=figures)
     return board
 
 

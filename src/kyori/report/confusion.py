@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,7 +116,7 @@ def _pair_table(
 
 def _pair_data(names: list[str], pairs: list[tuple[int, int, int, int]], words: Words) -> Section:
     """All confused pairs as a file, where there are too many classes for a matrix."""
-    columns = {
+    columns: dict[str, Sequence[str] | Sequence[int]] = {
         "first": [names[i] for i, _, _, _ in pairs],
         "second": [names[j] for _, j, _, _ in pairs],
         "first_taken_for_second": [forth for _, _, forth, _ in pairs],
@@ -138,10 +139,10 @@ def _matrix_figure(found: Confusion, names: list[str], words: Words) -> Section:
     label = words("confusion.alt")
     body = tag("table", tag("caption", label), tag("tbody", *rows), class_="matrix")
     box = tag("div", body, class_="scroll", role="region", tabindex=0, aria_label=label)
-    i, j = np.indices(counts.shape).reshape(2, -1)
+    row, column = np.indices(counts.shape).reshape(2, -1)
     columns = {
-        "class": [names[a] for a in i],
-        "neighbor_class": [names[b] for b in j],
+        "class": [names[a] for a in row],
+        "neighbor_class": [names[b] for b in column],
         "count": counts.ravel(),
         "share": share.ravel(),
     }

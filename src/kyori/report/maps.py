@@ -33,14 +33,19 @@ def maps(
     """A picture of each method's vectors; the same items, seed and colours in all of them.
 
     Args:
-        methods: In the order of the panels; all tables hold the same items.
+        methods: In the order of the panels. Those whose first trial has other items than the best method's are left
+            out, and the note says so.
         measure: The measure below each panel.
         words: The language.
         items: What can ``read(index)`` an item, to show the item under the pointer; None shows its name only.
         layout: How the plane is found.
         max_items: More items than this are sampled.
     """
-    table = methods[0].first.table
+    table = next(
+        (m for m in methods if m.best), methods[0]
+    ).first.table  # `items` are those of the best method
+    others = [m.name for m in methods if not np.array_equal(m.first.table.ids, table.ids)]
+    methods = [m for m in methods if m.name not in others]
     groups, legend = _class_groups(table, words)
     marks = [key.mark for key in legend.keys if key.series != "-1"] if legend else []
     found = [project(m.first.table.vectors, method=layout, seed=0, max_items=max_items) for m in methods]
@@ -50,6 +55,8 @@ def maps(
     shown, total = len(found[0].items), found[0].total
     if shown < total:
         note = words.sentences(note, words("map.sampled", shown=shown, total=total))
+    if others:  # a cell that failed leaves a method with other folds or data
+        note = words.sentences(note, words("map.left_out", methods=", ".join(map(words.method, others))))
     pictures = sheet(items, found[0].items, words("map.sheet")) if items is not None else None
     return [
         Heading(words("map.heading"), "map", note),

@@ -207,7 +207,7 @@ def _roc(method: Method, rates: Sequence[NormRates], words: Words) -> Figure:
         line.set_gid(f"series-{THIRDS.index(r.third)}")
     errors = ", ".join(f"{words(f'norms.{r.third}')} {value_text('eer', r.eer)}" for r in rates)
     label = words("norms.roc.alt", method=words.method(method.name), errors=errors)
-    columns = {
+    columns: dict[str, Sequence[str] | np.ndarray] = {
         "third": [r.third for r in drawn for _ in r.far],
         "far": np.concatenate([r.far for r in drawn]),
         "tar": np.concatenate([r.tar for r in drawn]),

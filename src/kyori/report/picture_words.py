@@ -31,6 +31,10 @@ PICTURES: dict[str, tuple[str, str]] = {
     ),
     # Map
     "map.sheet": ("Thumbnails of the items on the maps", "平面図にあるデータの縮小画像"),
+    "map.left_out": (
+        "Not drawn, because they were measured on other items: {methods}.",
+        "別のデータで測ったため描いていない手法：{methods}。",
+    ),
     "map.note.umap": (
         "UMAP pictures of the test items, seed {seed}. Islands of one colour are classes that can be told apart; "
         "sizes of islands and distances between them mean little.",

@@ -116,7 +116,7 @@ def _force_panel(method: Method, spring: Spring, words: Words) -> Figure:
     shares: dict[str, np.ndarray] = {}
     if found is not None:
         edges, *counts = found
-        heap = drawing.add_axes(axes.get_position())
+        heap = drawing.add_axes(axes.get_position().bounds)
         heap.patch.set_visible(False)
         heap.axis("off")
         for i, (name, values) in enumerate(zip(("same", "different"), counts, strict=True)):

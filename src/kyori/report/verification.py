@@ -69,7 +69,7 @@ def _roc_figure(methods: Sequence[Method], words: Words) -> Figure:
         rows += [(method.name, str(method.first.seed), *values) for values in zip(*columns, strict=True)]
         rows += [
             (method.name, "mean", far, tar, float("nan"))
-            for far, tar in np.transpose(line.get_data()).tolist()
+            for far, tar in zip(*(np.asarray(side, float).tolist() for side in line.get_data()), strict=True)
         ]
     names = ("method", "seed", "far", "tar", "threshold")
     data = Data("roc", dict(zip(names, zip(*rows, strict=True), strict=True)))
@@ -92,7 +92,7 @@ def _det_figure(methods: Sequence[Method], words: Words) -> Figure:
         paints=_paints(methods),
         best=_best(methods),
     )
-    data = {
+    data: dict[str, Sequence[str] | np.ndarray] = {
         "method": [name for name, (far, _) in drawn.items() for _ in far],
         "far": np.concatenate([far for far, _ in drawn.values()]),
         "frr": np.concatenate([frr for _, frr in drawn.values()]),

@@ -37,10 +37,10 @@ def spring_of(results: Results, *, classes: int | None = None) -> Spring | None:
     try:
         loss = _create(name, classes, classes + 1, options)
         forces = losses.springs(loss, reach=_reach(results))
-        found = (values.numpy() for values in (forces.distance, forces.pull, forces.push))
     except KyoriError:
         return None
-    return Spring(*found, angles=forces.angles, settled=settled_of(name, options))
+    distance, pull, push = (values.numpy() for values in (forces.distance, forces.pull, forces.push))
+    return Spring(distance, pull, push, forces.angles, settled_of(name, options))
 
 
 def settled_of(name: str, options: Mapping[str, Any]) -> Settled | None:
