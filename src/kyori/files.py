@@ -24,7 +24,8 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         write: Called once with the open binary file.
 
     Raises:
-        OSError: The folder does not exist or cannot be written to, or the disk is full. Nothing is left behind.
+        OSError: The folder does not exist or cannot be written to, or the disk is full; it names the file. Nothing is
+            left behind.
 
     >>> import tempfile, pathlib
     >>> target = pathlib.Path(tempfile.mkdtemp()) / "note.txt"
@@ -41,6 +42,10 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say which file had no room
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -109,10 +109,11 @@ class TestFiles:
         torch.manual_seed(0)
         layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(layer.parameters(), fused=True)
+        x = torch.randn(2, 3, 5, 5)
 
         def step():
             optimizer.zero_grad()
-            layer(torch.ones(2, 3, 5, 5)).square().sum().backward()
+            layer(x).square().sum().backward()
             optimizer.step()
 
         step()

@@ -90,7 +90,7 @@ class TestChannelsLast:
         embedder, _ = build(RunConfig.from_options(**CNN), colours)
         network = Network(embedder, torch.device("cpu"), None, channels_last=True)
         orders = []
-        embedder.backbone.layers[2].register_forward_hook(
+        embedder.backbone.layers[0].register_forward_hook(
             lambda module, given, out: orders.append(
                 given[0].is_contiguous(memory_format=torch.channels_last)
             )
