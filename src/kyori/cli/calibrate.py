@@ -208,6 +208,7 @@ def _from_pairs(
     from ..runs import open_data, open_run
 
     pairs = read_pairs(path, labelled=True)
+    assert pairs.same is not None  # labelled=True
     source = None if data is None else open_data(data, open_run(run).config)
     listed = resolve_pairs(pairs, recogniser, source=source, root=root, run=run)
     if listed.trained is None:

@@ -314,7 +314,7 @@ def _fit_line(network: _Network, pairs: _Pairs, learn: Tensor) -> None:
         loss.backward()
         return loss
 
-    line.step(closure)  # type: ignore[no-untyped-call]
+    line.step(closure)
 
 
 @torch.no_grad()
