@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "evaluation": {"errors", "optional", "files", "distances", "vectors", "results", "neighbors"},
     "report": {"errors", "optional", "files", "vectors", "results", "neighbors"},
     "runs": {
-        "errors", "distributed", "files", "vectors", "results", "data", "losses", "models", "training", "evaluation", "report",
+        "errors", "distributed", "optional", "files", "vectors", "results", "data", "losses", "models", "training", "evaluation", "report",
     },
     "recognition": {
         "errors", "optional", "files", "distances", "vectors", "results", "neighbors", "data", "models", "evaluation",
@@ -59,7 +59,7 @@ ENTRY_POINTS = {"__init__", "__main__", "cli"}
 
 # Optional packages, and core ones that cost time: never imported when a module is imported.
 LATE = {"timm", "torchvision", "openTSNE", "tensorboard", "transformers", "faiss", "matplotlib.pyplot"}
-LATE |= {"psycopg", "pymilvus", "igraph", "optuna", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
+LATE |= {"ray", "psycopg", "pymilvus", "igraph", "optuna", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
 
 
 def modules():

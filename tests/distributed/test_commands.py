@@ -45,7 +45,11 @@ def torchrun(world: int, *words: str) -> list[str]:
 
 
 def quiet() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests"), "CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "tests"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 @pytest.mark.slow
@@ -69,8 +73,10 @@ def test_train_and_embed_under_torchrun(tmp_path):
 
 def test_one_rank_fails_and_all_end_with_its_reason(tmp_path):
     script = tmp_path / "fails.py"
-    for error, reason in (("KyoriError('the disk of rank 1 is gone.')", "error: the disk of rank 1 is gone."),
-                          ("ValueError('a defect')", "ValueError: a defect")):
+    for error, reason in (
+        ("KyoriError('the disk of rank 1 is gone.')", "error: the disk of rank 1 is gone."),
+        ("ValueError('a defect')", "ValueError: a defect"),
+    ):
         script.write_text(FAILS.format(error=error))
         start = time.monotonic()
         told = run_ranks(3, str(script), timeout=60)
@@ -79,6 +85,49 @@ def test_one_rank_fails_and_all_end_with_its_reason(tmp_path):
         assert lines[-1] == reason
         assert len(lines) == 1 or lines[0].startswith("Traceback")
         assert time.monotonic() - start < 50
+
+
+LOSES_AN_ITEM = """
+import sys
+from pathlib import Path
+from kyori import distributed
+from kyori.cli.ranks import run_ranked
+from kyori.errors import ItemError, KyoriError, RankError
+from kyori.training import RunConfig, build, loop, train
+from distributed.train_checks import PLAIN, source
+
+def work(words, tell):
+    batches = loop.Loader.batches
+
+    def failing(self, wanted):
+        for i, batch in enumerate(batches(self, wanted)):
+            if i == 2 and distributed.rank() == 1:
+                raise ItemError("photo.jpg", "it is gone.")
+            yield batch
+
+    loop.Loader.batches = failing
+    config = RunConfig.from_options(**PLAIN, loss="arcface")
+    try:
+        train(*build(config, source()), source(), config, folder=Path(sys.argv[1]))
+    except RankError:
+        return 2
+    except KyoriError as error:
+        tell(f"error: {error}")
+        return 2
+    return 0
+
+sys.exit(run_ranked(["train"], work))
+"""
+
+
+def test_an_item_that_one_rank_cannot_read_ends_the_job_after_a_checkpoint(tmp_path):
+    script = tmp_path / "loses.py"
+    script.write_text(LOSES_AN_ITEM)
+    told = run_ranks(2, str(script), str(tmp_path / "run"), timeout=60)
+    assert [code for code, _, _ in told] == [2, 2], told
+    (line,) = [line for _, _, err in told for line in err.splitlines()]
+    assert "photo.jpg: it is gone." in line
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000002.safetensors"]
 
 
 def test_a_mistake_is_said_once(tmp_path):

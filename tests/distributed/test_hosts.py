@@ -29,7 +29,11 @@ def namespaces() -> Iterator[None]:
         )
         for (host, address), link in zip(HOSTS.items(), ("kyv0", "kyv1"), strict=True):
             made = made and ip("-n", host, "addr", "add", f"{address}/24", "dev", link)
-            made = made and ip("-n", host, "link", "set", link, "up") and ip("-n", host, "link", "set", "lo", "up")
+            made = (
+                made
+                and ip("-n", host, "link", "set", link, "up")
+                and ip("-n", host, "link", "set", "lo", "up")
+            )
         if not made:
             pytest.skip("network namespaces: ip link is not allowed here")
         yield

@@ -20,7 +20,13 @@ CASES: dict[str, dict[str, Any]] = {
     "pk": {"loss": "triplet", "mining": "semihard"},
     "shuffled": {"loss": "arcface", "scale": 8.0},  # 83 items: the last batch is smaller
     "sharded": {"loss": "arcface", "scale": 8.0, "shard_classes": True, "optimizer": "adamw", "lr": 0.01},
-    "sharded-sample": {"loss": "cosface", "scale": 8.0, "shard_classes": True, "sample": 0.7, "optimizer": "adamw"},
+    "sharded-sample": {
+        "loss": "cosface",
+        "scale": 8.0,
+        "shard_classes": True,
+        "sample": 0.7,
+        "optimizer": "adamw",
+    },
     "pairs": {"loss": "contrastive", "batches": "pairs"},
     "memory": {"loss": "supcon", "memory": 64, "matryoshka": [4, 2]},
     "chunks": {"loss": "ntxent", "cache_rows": 5},
@@ -34,7 +40,9 @@ def source() -> Source:
     rng = np.random.default_rng(0)
     labels = np.arange(83) % 6
     centres = rng.integers(0, 256, (6, 8, 8, 1))
-    return open_source(((centres[labels] + rng.normal(0, 60, (83, 8, 8, 1))).clip(0, 255).astype(np.uint8), labels))
+    return open_source(
+        ((centres[labels] + rng.normal(0, 60, (83, 8, 8, 1))).clip(0, 255).astype(np.uint8), labels)
+    )
 
 
 def run(name: str, folder: Path | None = None, **more: Any) -> dict[str, torch.Tensor]:

@@ -36,13 +36,24 @@ def embed(
     format: Format = typer.Option(
         "parquet", help="parquet, numpy (.npz), projector (TensorBoard's TSV) or atlas (embedding-atlas)."
     ),
+    on_ray: bool = typer.Option(False, "--ray", help="Encode on a Ray cluster (RAY_ADDRESS, or this machine)."),
+    workers: int | None = typer.Option(None, help="With --ray: processes that encode."),
     as_json: bool = JSON,
 ) -> None:
-    """Write the vectors of DATA: ids, vectors, labels and columns."""
-    from ..exporting import write_vectors
-    from ..runs import encode_part
+    """Write the vectors of DATA: ids, vectors, labels and columns.
 
-    table, used = encode_part(run, data, part)
+    `torchrun --nproc-per-node 4 -m kyori embed …` divides the items among processes, `--ray` among a cluster.
+    """
+    from .. import distributed
+    from ..errors import ArgumentError
+    from ..exporting import write_vectors
+    from ..runs import encode_on_ray, encode_part
+
+    if on_ray and distributed.launched():
+        raise ArgumentError("--ray starts its own processes; leave torchrun or --ray out.")
+    if workers is not None and not on_ray:
+        raise ArgumentError("--workers goes with --ray; leave it out, or add --ray.")
+    table, used = encode_on_ray(run, data, part, workers=workers) if on_ray else encode_part(run, data, part)
     if not is_first():  # of several processes, each of which embedded a share
         return
     out = out or Path(_NAMES[format])

@@ -51,8 +51,6 @@ def run_ranked(words: list[str], run: Run) -> int:
 
             code = _guarded(words, run, failure, tell)
             if code:
-                if is_first():
-                    failure.claim()  # what it had to say is said
                 failure.give_way()  # torchrun ends all when the first one ends
                 distributed.leave(code)
     return code

@@ -77,7 +77,7 @@ class Failure:
         if self._store is None:
             return False
         try:
-            self._store.wait([_KEY], timedelta(seconds=5))
+            self._store.wait([_KEY], timedelta(seconds=3))
         except RuntimeError:
             return False
         time.sleep(0.2)  # it writes now; when this process ends, torchrun ends all others

@@ -1,5 +1,6 @@
 """Runs: one training, measured, in one folder."""
 
+from .bulk import encode_on_ray
 from .fitting import (
     default_folder,
     encode_part,
@@ -20,6 +21,7 @@ from .reporting import report_run
 __all__ = [
     "Run",
     "default_folder",
+    "encode_on_ray",
     "encode_part",
     "finished_run",
     "fit",

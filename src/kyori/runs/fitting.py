@@ -297,7 +297,11 @@ def table_of(embedder: Embedder, source: Source) -> VectorTable:
 
     A further column ``feature_norm`` holds the lengths of the features before they were scaled to length 1.
     """
-    vectors, norms = _encode(embedder, source)
+    return table_from(source, *_encode(embedder, source))
+
+
+def table_from(source: Source, vectors: np.ndarray, norms: np.ndarray) -> VectorTable:
+    """Put vectors ``(n, d)`` and the norms of their features ``(n,)`` together with what is known of the items."""
     return VectorTable(
         ids=source.ids,
         vectors=vectors,
