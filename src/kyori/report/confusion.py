@@ -68,7 +68,7 @@ def count_confusion(table: VectorTable) -> Confusion:
     >>> table = VectorTable(vectors=[[0.0], [1.0], [1.1], [5.0]], labels=[0, 0, 1, 1])
     >>> count_confusion(table).matrix()
     array([[1, 1],
-           [2, 0]])
+           [1, 1]])
     """
     classes, codes, sizes = np.unique(np.asarray(table.labels), return_inverse=True, return_counts=True)
     neighbor = np.asarray(nearest(table.vectors, table.vectors, 1, exclude_self=True).ids)[:, 0]

@@ -88,7 +88,7 @@ def _drawing(figure: Figure, legend: Legend | None, lang: str) -> str:
     ]
     said = lang != "ja" or japanese is not None
     columns = [*figure.data.columns, "", ""] if figure.data is not None else ["", ""]
-    titles = (figure.x_title or figure.axes[0], figure.y_title or figure.axes[1])
+    titles = (figure.axes[0] or figure.x_title, figure.axes[1] or figure.y_title)
     across, up = titles if said else (columns[0], columns[1])
     axes = plot.axes[0]
     added = [axes.set_xlabel(across, color=SOFT, size=7), axes.set_ylabel(up, color=SOFT, size=7)]
