@@ -46,9 +46,13 @@ def show(rows: list[Gain]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", choices=["digits", "fashion"], nargs="*", default=["digits", "fashion"])
-    parser.add_argument("--epochs", type=int, nargs="*", default=[1, 10], help="a weak and a strong embedding")
+    parser.add_argument(
+        "--epochs", type=int, nargs="*", default=[1, 10], help="a weak and a strong embedding"
+    )
     parser.add_argument("--queries", type=int, default=600)
     parser.add_argument("--smoke", action="store_true")
     asked = parser.parse_args()

@@ -77,7 +77,9 @@ def measure(table: kyori.VectorTable, items: int, splits: int, by_class: bool) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", choices=["digits", "fashion"], nargs="*", default=["digits", "fashion"])
     parser.add_argument("--splits", type=int, default=100)
     parser.add_argument("--items", type=int, nargs="*", default=[200, 400], help="items to calibrate with")
