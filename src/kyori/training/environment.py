@@ -135,6 +135,7 @@ class InterruptFlag:
             signal.signal(signal.SIGINT, self._former)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.raised and distributed.world() == 1:  # torchrun may repeat it, and kills ranks that take too long
+        # torchrun may repeat the signal, and kills ranks that take too long
+        if self.raised and distributed.world() == 1:
             raise KeyboardInterrupt
         self.raised = True
