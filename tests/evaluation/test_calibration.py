@@ -61,14 +61,14 @@ def test_rates_have_the_exact_binomial_interval():
 def test_the_realised_far_and_the_true_threshold_lie_within_the_intervals():
     """Scenario with a known truth: different distances are uniform, so FAR(t) = t and the right threshold is 0.05."""
     inside_far = inside_threshold = 0
-    for seed in range(200):
+    for seed in range(100):
         generator = np.random.default_rng(seed)
         distances = np.concatenate([generator.random(300) / 2, generator.random(1000)])
-        found = calibrate(distances, np.arange(1300) < 300, far=0.05, bootstrap=200)
+        found = calibrate(distances, np.arange(1300) < 300, far=0.05, bootstrap=100)
         inside_far += found.far.low <= found.threshold <= found.far.high
         inside_threshold += found.threshold_low <= 0.05 <= found.threshold_high
-    assert 0.9 <= inside_far / 200 <= 0.995
-    assert 0.9 <= inside_threshold / 200 <= 0.995
+    assert 0.9 <= inside_far / 100 <= 0.995
+    assert 0.9 <= inside_threshold / 100 <= 0.995
 
 
 def test_pairs_that_share_items_get_wider_intervals_over_items():

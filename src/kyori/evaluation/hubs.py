@@ -1,6 +1,7 @@
 """Hubs and dimensions: is some item everybody's neighbour, and how many directions do the vectors use?"""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
