@@ -43,10 +43,10 @@ def write_vectors(table: VectorTable, path: str | os.PathLike[str], format: Vect
     Raises:
         ArgumentError: The format is unknown, or the path is of the wrong kind.
 
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp() + "/projector"
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> write_vectors(VectorTable(vectors=[[0.0, 1.0]], labels=["cat"]), folder, "projector")
-    >>> open(folder + "/vectors.tsv").read(), open(folder + "/metadata.tsv").read()
+    >>> (folder / "vectors.tsv").read_text(), (folder / "metadata.tsv").read_text()
     ('0.0\\t1.0\\n', 'id\\tlabel\\n0\\tcat\\n')
     """
     path = Path(path)
