@@ -125,18 +125,11 @@ def _write_page(path: Path, run: Path, query: str, own: Any, kind: Kind, hits: l
 
     pictures = Pictures(run)
     asked = pictures.of(own) if own is not None else _asked(query, kind)
-    drawn = (
-        thumbnail(asked, f"query {query}")
-        if asked is not None and not isinstance(asked, str)
-        else asked or ""
-    )
-    tiles = [Tile([drawn], tag("b", query))]
+    tiles = [Tile([thumbnail("" if asked is None else asked, f"query {query}")], tag("b", query))]
     for hit in hits:
         item = pictures.of(hit.id)
         label = "" if hit.label is None else str(hit.label)
-        picture = tag("p", hit.id if item is None else item)
-        if item is not None and not isinstance(item, str):
-            picture = thumbnail(item, f"{hit.id} {label}")
+        picture = thumbnail(str(hit.id) if item is None else item, f"{hit.id} {label}")
         probable = "" if hit.probability is None else f" p {chance(hit.probability)}"
         caption = [tag("b", label or hit.id), tag("span", f" {hit.distance:.4f}{probable}")]
         tiles.append(Tile([picture], tag("span", *caption, title=str(hit.id))))

@@ -17,7 +17,7 @@ _COLUMNS = 32
 
 
 def sheet(items: Any, indices: Sequence[int] | np.ndarray, label: str) -> Markup:
-    """Return the items side by side in one hidden ``img``, or nothing where they are vectors.
+    """Return the items side by side in one hidden ``img``, or nothing where they are vectors or texts.
 
     Args:
         items: What can ``read(index)`` an item.
@@ -27,7 +27,7 @@ def sheet(items: Any, indices: Sequence[int] | np.ndarray, label: str) -> Markup
     from PIL import Image
 
     first = items.read(int(indices[0])) if len(indices) else None
-    if first is None or (isinstance(first, np.ndarray) and first.ndim == 1):
+    if first is None or isinstance(first, str) or (isinstance(first, np.ndarray) and first.ndim == 1):
         return Markup()
     tile = min(LARGEST, max(image_of(first).size))
     rows = -(-len(indices) // _COLUMNS)

@@ -1,4 +1,4 @@
-"""Items as small pictures inside a page: images as data URIs, vectors as bars."""
+"""Items as small pictures inside a page: images as data URIs, vectors as bars, texts by their beginning."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ __all__ = ["image_of", "image_uri", "thumbnail"]
 _LARGEST = 160  # pixels: twice the size on the page, for screens of high density
 _SMALL = 64  # up to here an image is enlarged with its pixels sharp
 _BARS = 48
+_CHARACTERS = 140
 
 
 def thumbnail(item: Any, label: str) -> Markup:
-    """Return an item as an ``img`` or ``svg`` element.
+    """Return an item as an ``img``, ``svg`` or, for a text, ``p`` element.
 
     Args:
         item: A PIL image, or a vector ``(f,)``, of which at most 48 bars are drawn (averages of neighbouring
-            features where there are more).
+            features where there are more), or a text, of which the first 140 characters are shown.
         label: What it is, for those who cannot see it.
     """
+    if isinstance(item, str):
+        text = " ".join(item.split())  # not textwrap: Japanese has no words to break at
+        return tag("p", text[:_CHARACTERS] + "…" * (len(text) > _CHARACTERS), class_="text", title=label)
     if isinstance(item, np.ndarray) and item.ndim == 1:
         return _bars(item, label)
     image = image_of(item)
