@@ -560,7 +560,7 @@ class TestParts:
             before["0.head.projection.weight"], after["0.head.projection.weight"], atol=1e-4
         )
 
-    @pytest.mark.parametrize("name", RECIPES)
+    @pytest.mark.parametrize("name", sorted(set(RECIPES) - {"text-pairs"}))  # that one: test_texts.py
     def test_recipes_run(self, name, source):
         config = RunConfig.from_options(RECIPES[name], epochs=1)
         few = source.take(np.r_[0:10, 40:50, 80:90, 120:130])

@@ -10,7 +10,7 @@ import kyori
 from kyori.data import open_source
 from kyori.errors import ConfigError, Interrupted
 from kyori.losses import MultipleNegativesLoss
-from kyori.training import RunConfig, build, train
+from kyori.training import RunConfig, build, recipe, train
 
 SMALL = {"buckets": 2000, "widths": [32]}
 
@@ -105,6 +105,14 @@ def test_a_stopped_run_goes_on_with_the_same_bits(pairs, tmp_path):
     train(parts, loss, source, config, folder=tmp_path / "run", resume=True)
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_recipe_for_pairs_runs(pairs):
+    config = RunConfig.from_options(
+        recipe("text-pairs"), backbone="mlp", backbone_options=SMALL, pretrained=False, embedding_size=8
+    )
+    source = open_source(pairs)
+    assert np.isfinite(train(*build(config, source), source, config).epochs[0]["loss"])
 
 
 def test_wrong_combinations_are_said(pairs):

@@ -92,12 +92,11 @@ def evaluate(
     (1.0, 1.0, 1.0)
     """
     _check_options(metric, unit, bootstrap, no_positive)
-    left_out: list[str] = []
     ready = prepare(table, gallery, metric, rules)
-    if measures is None and len(ready.queries) * ready.classes > FEW_DISTANCES:
-        measures = [name for name in DEFAULT if name not in CLUSTERING]
+    left_out, why = _left_out(ready) if measures is None else ((), "")
+    if left_out:
+        measures = [name for name in DEFAULT if name not in left_out]
         measures += [] if threshold is None else ["accuracy"]
-        left_out = [name for name in DEFAULT if name in CLUSTERING]
     plan = plan_measures(measures, ks, far, threshold)
     provenance = {
         "kyori": version("kyori"),
@@ -113,10 +112,7 @@ def evaluate(
     if ready.rules:
         provenance["rules"] = ready.rules
     if left_out:
-        provenance["left_out"] = {
-            "measures": left_out,
-            "why": "k-means is slow with so many items and classes",
-        }
+        provenance["left_out"] = {"measures": [name for name in DEFAULT if name in left_out], "why": why}
     if per_query is not None and not any(measure.family in RETRIEVAL for measure in plan):
         raise ArgumentError(
             "per_query writes the retrieval measures of each query, and measures names none of them."
@@ -125,6 +121,15 @@ def evaluate(
         stream = None if per_query is None else stack.enter_context(PerQueryFile(per_query, ready.queries))
         options = {"block_rows": block_rows, "memory": memory, "per_query": stream}
         return finish(ready, plan, provenance, unit, bootstrap, seed, no_positive, options)
+
+
+def _left_out(ready: "Preparation") -> tuple[tuple[str, ...], str]:
+    """Default measures that make no sense here or cost too much, and why."""
+    if ready.gallery is not None and ready.classes == len(ready.queries):
+        return (*CLUSTERING, *GEOMETRY), "every query is alone in its class, and its own kind is in the gallery"
+    if len(ready.queries) * ready.classes > FEW_DISTANCES:
+        return CLUSTERING, "k-means is slow with so many items and classes"
+    return (), ""
 
 
 @dataclass(frozen=True, eq=False)
