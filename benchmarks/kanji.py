@@ -108,7 +108,9 @@ def reach_goal(options: argparse.Namespace, images: np.ndarray, labels: np.ndarr
         ids=np.arange(len(images)), vectors=images.reshape(len(images), -1) / np.float32(255), labels=labels
     )
     unseen = np.unique(labels)[::3]  # as many as the test part has, to see how easy the question is
-    found = kyori.evaluate(raw.take(np.flatnonzero(np.isin(labels, unseen))), measures=["recall@1"], bootstrap=0)
+    found = kyori.evaluate(
+        raw.take(np.flatnonzero(np.isin(labels, unseen))), measures=["recall@1"], bootstrap=0
+    )
     print(f"raw pixels, {len(unseen)} characters: Recall@1 {found['recall@1'].value:.4f}", flush=True)
     used = time.process_time()
     run = kyori.fit(
@@ -118,7 +120,9 @@ def reach_goal(options: argparse.Namespace, images: np.ndarray, labels: np.ndarr
         **GOAL[options.goal], **RESNET,
     )  # fmt: skip
     for record in run.history:
-        print({key: value for key, value in record.items() if key in ("epoch", "seconds", "loss", "recall@1")})
+        print(
+            {key: value for key, value in record.items() if key in ("epoch", "seconds", "loss", "recall@1")}
+        )
     measured = run.results
     for name in ("recall@1", "map@r"):
         value = measured[name]
@@ -136,8 +140,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--sets", nargs="+", choices=list(METHODS), default=["batch", "heads"])
     parser.add_argument("--out", type=Path, default=Path("runs/kanji"))
-    parser.add_argument("--data", type=Path, help="pictures that --render wrote, instead of rendering them again")
-    parser.add_argument("--goal", choices=list(GOAL), help="one run for the highest Recall@1, instead of the sets")
+    parser.add_argument(
+        "--data", type=Path, help="pictures that --render wrote, instead of rendering them again"
+    )
+    parser.add_argument(
+        "--goal", choices=list(GOAL), help="one run for the highest Recall@1, instead of the sets"
+    )
     parser.add_argument("--backbone", choices=["cnn", "resnet"], default="cnn", help="network of the sets")
     parser.add_argument("--render", type=Path, help="only write the pictures to this .npz")
     parser.add_argument("--smoke", action="store_true", help="a few characters, to see that it runs")

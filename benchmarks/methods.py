@@ -106,7 +106,9 @@ def main() -> None:
     parser.add_argument("--kanji", type=Path, help="pictures that kanji.py --render wrote")
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     parser.add_argument("--no-page", action="store_true", help="print the tables only")
-    parser.add_argument("--page-only", action="store_true", help="write the page again from the boards in --out")
+    parser.add_argument(
+        "--page-only", action="store_true", help="write the page again from the boards in --out"
+    )
     parser.add_argument("--smoke", action="store_true")
     options = parser.parse_args()
     if options.smoke:
@@ -141,7 +143,9 @@ def main() -> None:
 def ranks_of(boards: Mapping[str, Board]) -> Ranks | None:
     """Average ranks over the data sets of the methods that all of them have."""
     methods = [m for m in next(iter(boards.values())).methods if all(m in b.methods for b in boards.values())]
-    values = [[{r.method: r for r in b.rows()}[m].measures[MEASURE].value for m in methods] for b in boards.values()]
+    values = [
+        [{r.method: r for r in b.rows()}[m].measures[MEASURE].value for m in methods] for b in boards.values()
+    ]
     return rank_methods(methods, np.array(values))
 
 
@@ -157,7 +161,10 @@ def table(board: Board) -> str:
             found = row.measures[name]
             between = f" ({100 * found.low:.1f}–{100 * found.high:.1f})" if number < 2 else ""
             cells.append(f"{100 * found.value:.1f}{between}")
-        cells += [behind(against.get(row.method), board.winner), f"{row.seconds:.1f} s" if row.parameters else "–"]
+        cells += [
+            behind(against.get(row.method), board.winner),
+            f"{row.seconds:.1f} s" if row.parameters else "–",
+        ]
         lines.append([f"**{cell}**" if best and i in (0, 2) else cell for i, cell in enumerate(cells)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -185,7 +192,9 @@ def write_page(boards: Mapping[str, Board], ranks: Ranks | None) -> None:
     folder.mkdir(exist_ok=True)
     parts = []
     for name, board in boards.items():
-        said = ", ".join(f"{key} {value}" for key, value in board.budget.items() if not isinstance(value, dict | list))
+        said = ", ".join(
+            f"{key} {value}" for key, value in board.budget.items() if not isinstance(value, dict | list)
+        )
         parts += [f"### {TITLES[name]}", table(board), board.recommendation(), f"Budget: {said}. "
                   f"[All measures](data/methods-{name}.csv)."]  # fmt: skip
         parts += [str(failure) for failure in board.failures]
@@ -193,7 +202,9 @@ def write_page(boards: Mapping[str, Board], ranks: Ranks | None) -> None:
     if ranks is not None:
         drawing = io.StringIO()
         drawing.write(str(rank_diagram(ranks, {}, "critical differences")))
-        svg = drawing.getvalue().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1)
+        svg = drawing.getvalue().replace(
+            "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" ', 1
+        )
         head = svg.index(">") + 1
         (PAGE.parent / "images" / "methods-ranks.svg").write_text(
             f'{svg[:head]}<rect width="100%" height="100%" style="fill:#fff"/>{svg[head:]}', encoding="utf-8"
