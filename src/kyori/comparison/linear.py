@@ -57,7 +57,7 @@ def learn_linear(
     """
     if source.labels is None:
         raise DataError(f"{source.name}: method '{method}' needs labels.")
-    preprocess = Preprocess.fit(source) if config.data.scaling == "standardize" else None
+    preprocess = Preprocess.fit(source) if config.data.scaling != "unit" else None
     empty = Embedder.create(
         LinearMap(),
         source.item_shape if preprocess is None else preprocess,

@@ -11,13 +11,15 @@ for batch, raw, labels in loader.batches(batches.epoch(0)):
 ```
 """
 
+from .augmentation import Augment
 from .batches import AlignedBatches, Batch, PairBatches, PKBatches, ShuffleBatches, balanced_pairs
 from .corrections import Correction, Corrections
 from .loading import Loader
 from .opening import open_source
 from .sources import Source
 from .splits import Split, make_split
-from .transforms import Augment, Preprocess
+from .transforms import Preprocess
+from .views import ViewBatches
 
 __all__ = [
     "AlignedBatches",
@@ -32,6 +34,7 @@ __all__ = [
     "ShuffleBatches",
     "Source",
     "Split",
+    "ViewBatches",
     "balanced_pairs",
     "make_split",
     "open_source",

@@ -23,11 +23,13 @@ class Batch:
             and whether they are of one class.
         anchors: None, or how many of the items, the first ones, are anchors; the others are their references, the
             positive of anchor i in place i.
+        views: None, or (b,) which view of its item each row is, with items that stand there twice (`ViewBatches`).
     """
 
     indices: np.ndarray
     pairs: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
     anchors: int | None = None
+    views: np.ndarray | None = None
 
 
 class ShuffleBatches:

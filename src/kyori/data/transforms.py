@@ -1,4 +1,4 @@
-"""From raw items to what a network takes: `Preprocess` (always the same) and `Augment` (random, training only)."""
+"""From raw items to what a network takes: `Preprocess`, always the same."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import ArgumentError, DataError, FileFormatError
 from .sources import Source
 
-__all__ = ["Augment", "Preprocess"]
+__all__ = ["Preprocess"]
 
 BLOCK = 4096  # items whose sums are taken at once
 SAMPLE = 2048  # items that are decoded for the statistics of a source that streams
@@ -169,107 +169,3 @@ def _vector_moments(source: Source, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     mean = sum(source.load(block).sum(axis=0, dtype=np.float64) for block in blocks) / len(rows)
     square = sum(((source.load(block) - mean) ** 2).sum(axis=0) for block in blocks)
     return mean, np.sqrt(square / len(rows))
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes to a preprocessed batch, on its device, each item its own. The default changes nothing.
-
-    Flip, rotation, scale and shift are one bilinear resampling; what comes in from outside repeats the edge.
-    Vectors know only `noise`.
-
-    Attributes:
-        flip: Mirror left and right with probability ½.
-        shift: Largest shift in pixels, each way.
-        rotate: Largest rotation in degrees, each way.
-        scale: Largest change of size: 0.1 means between 1/1.1 and 1.1 times.
-        noise: Deviation of added Gaussian noise, in deviations of the training data.
-        erase: Probability that a rectangle of 2 % to 20 % of a picture is set to the mean.
-
-    Example:
-        >>> x = torch.zeros(4, 1, 8, 8)
-        >>> Augment(shift=1, noise=0.1)(x, torch.Generator().manual_seed(0)).shape
-        torch.Size([4, 1, 8, 8])
-    """
-
-    flip: bool = False
-    shift: float = 0.0
-    rotate: float = 0.0
-    scale: float = 0.0
-    noise: float = 0.0
-    erase: float = 0.0
-
-    def __post_init__(self) -> None:
-        limits = {"shift": 1000.0, "rotate": 180.0, "scale": 10.0, "noise": 100.0, "erase": 1.0}
-        for name, limit in limits.items():
-            value = getattr(self, name)
-            if not 0 <= value <= limit:
-                raise ArgumentError(f"augment {name} must be between 0 and {limit:g}; got {value}.")
-
-    def __bool__(self) -> bool:
-        """Whether it changes anything."""
-        return self != Augment()
-
-    @property
-    def _moves(self) -> bool:
-        return self.flip or self.shift > 0 or self.rotate > 0 or self.scale > 0
-
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a batch.
-
-        Args:
-            x: Preprocessed pictures (b, c, h, w) or vectors (b, f).
-            generator: Where the changes are drawn from; a CPU generator gives the same changes on every device.
-
-        Returns:
-            The changed batch, of the same shape; `x` itself when there is nothing to change.
-
-        Raises:
-            ArgumentError: Vectors are to be flipped, moved or erased.
-        """
-        if x.ndim != 4 and (self._moves or self.erase):
-            raise ArgumentError(
-                f"flip, shift, rotate, scale and erase need pictures (b, c, h, w); got shape {tuple(x.shape)}."
-            )
-        if self._moves:
-            x = self._move(x, generator)
-        if self.erase:
-            x = self._erase(x, generator)
-        if self.noise:
-            drawn = torch.randn(x.shape, generator=generator, device=generator.device)
-            x = x + self.noise * drawn.to(x)
-        return x
-
-    def _move(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        b, _, height, width = x.shape
-        angle, zoom, down, right, side = _uniform(5, b, generator)
-        angle = angle * math.radians(self.rotate)
-        factor = (1 + self.scale) ** zoom  # as often larger as smaller
-        mirror = torch.where(side < 0, -1.0, 1.0) if self.flip else torch.ones(b)
-        mirror = mirror.to(angle)
-        cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
-        # grid_sample asks where each output pixel comes from, in units of half the width and half the height
-        across = torch.stack([cos * mirror, -sin * (height / width), 2 * self.shift / width * right], dim=1)
-        upright = torch.stack([sin * mirror * (width / height), cos, 2 * self.shift / height * down], dim=1)
-        theta = torch.stack([across, upright], dim=1).to(x)
-        grid = torch.nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
-        return torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
-
-    def _erase(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        b, _, height, width = x.shape
-        chance, area, shape, top, left = ((value + 1) / 2 for value in _uniform(5, b, generator))
-        side = torch.sqrt(0.02 + 0.18 * area)
-        stretch = torch.exp((shape - 0.5) * math.log(3.0))  # height : width between 1/3 and 3
-        tall, wide = (side * torch.sqrt(stretch)).clamp(max=1), (side / torch.sqrt(stretch)).clamp(max=1)
-        rows = (torch.arange(height, device=tall.device) + 0.5) / height
-        columns = (torch.arange(width, device=tall.device) + 0.5) / width
-        first, start = top * (1 - tall), left * (1 - wide)
-        in_rows = (rows >= first[:, None]) & (rows < (first + tall)[:, None])
-        in_columns = (columns >= start[:, None]) & (columns < (start + wide)[:, None])
-        hole = in_rows[:, :, None] & in_columns[:, None, :] & (chance < self.erase)[:, None, None]
-        return x.masked_fill(hole[:, None].to(x.device), 0.0)
-
-
-def _uniform(rows: int, b: int, generator: torch.Generator) -> Tensor:
-    """(rows, b) numbers between -1 and 1."""
-    return torch.rand(rows, b, generator=generator, device=generator.device) * 2 - 1

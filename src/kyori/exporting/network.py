@@ -55,7 +55,7 @@ class Network(nn.Module):
         if self.half_precision:
             x = x.half() if self.kind != "text" else x
             # The pooling may compute in float32 (GeM does), and the projection wants what its weights are.
-            features = self.head.projection(self.head.pooling(self.backbone(x)).half())
+            features = self.head.project(self.head.pool(self.backbone(x)).half())
         else:
             features = self.head(self.backbone(x))
         features = features.float()

@@ -4,8 +4,10 @@
 its name (extra ``image``), and any ``nn.Module`` of the caller's own.
 """
 
+import contextlib
 import inspect
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +16,10 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, nearest_name
 from ..optional import require
+from .heads import Arrangement
+from .pretrained import load_weights
 
-__all__ = ["BACKBONES", "CNN", "MLP", "create_backbone", "feature_count", "output_shape"]
+__all__ = ["BACKBONES", "CNN", "MLP", "arrangement_of", "create_backbone", "feature_count", "output_shape"]
 
 
 class MLP(nn.Module):
@@ -109,7 +113,13 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
 
 
 def create_backbone(
-    name: str, input_shape: Sequence[int], *, pretrained: bool = False, **options: Any
+    name: str,
+    input_shape: Sequence[int],
+    *,
+    pretrained: bool = False,
+    weights: str | os.PathLike[str] | None = None,
+    own_pooling: bool = True,
+    **options: Any,
 ) -> nn.Module:
     """Build a backbone by name.
 
@@ -119,20 +129,31 @@ def create_backbone(
         name: ``"mlp"``, ``"cnn"``, or the name of a timm model such as ``"resnet18"`` (extra ``image``).
         input_shape: Shape of one input, ``(c, h, w)`` for images or ``(f,)`` for vectors.
         pretrained: Start from timm's published weights (downloaded once); ``mlp`` and ``cnn`` have none.
+        weights: Start from the weights in this safetensors file; see `kyori.models.pretrained.load_weights`.
+        own_pooling: Let transformers pool their tokens as they were trained to; else they return all of them.
         **options: Options of that backbone; an unknown one is an error that names the nearest.
 
     Returns:
-        A module that maps (b, *input_shape) to features (b, d) or maps (b, d, h, w), with ``out_features`` = d.
+        A module that maps (b, *input_shape) to features (b, d) or maps (b, d, h, w), with ``out_features`` = d; without
+        ``own_pooling`` transformers return tokens (b, t, d) or maps (b, h, w, d).
 
     Raises:
-        ArgumentError: Unknown name or option, or an input the backbone cannot take.
+        ArgumentError: Unknown name or option, weights that do not fit, or an input the backbone cannot take.
+        FileFormatError: The file of weights is missing, damaged, or a pickle.
         MissingExtraError: A timm name without timm installed.
 
     >>> create_backbone("mlp", (4,), widths=[8, 2]).out_features
     2
     """
+    if pretrained and weights is not None:
+        raise ArgumentError(
+            f"pretrained and weights are two starting points; give one. Got weights {weights}."
+        )
     if name not in BACKBONES:
-        return _create_timm(name, input_shape, pretrained, options)
+        backbone = _create_timm(name, input_shape, pretrained, own_pooling, options)
+        if weights is not None:
+            load_weights(backbone, weights, f"backbone '{name}'")
+        return backbone
     if pretrained:
         raise ArgumentError(
             f"pretrained=True needs published weights, and backbone '{name}' has none; set pretrained to false "
@@ -143,7 +164,26 @@ def create_backbone(
     for option in options:
         if option not in known:
             raise ArgumentError(f"backbone '{name}' has no option '{option}'{nearest_name(option, known)}")
-    return build(input_shape, **options)
+    backbone = build(input_shape, **options)
+    if weights is not None:
+        load_weights(backbone, weights, f"backbone '{name}'")
+    return backbone
+
+
+def arrangement_of(backbone: nn.Module, shape: Sequence[int]) -> tuple[Arrangement, int, int]:
+    """Return how one output of the given shape is arranged, its number of features, and its tokens at the front.
+
+    >>> arrangement_of(nn.Conv2d(1, 5, 3), (5, 6, 6))
+    ('maps', 5, 0)
+    """
+    if len(shape) == 1:
+        return "flat", shape[0], 0
+    if len(shape) == 2:
+        return "tokens", shape[1], getattr(backbone, "num_prefix_tokens", 0)
+    features = getattr(backbone, "num_features", shape[0])
+    if shape[0] != features and shape[-1] == features:
+        return "maps-last", features, 0
+    return "maps", shape[0], 0
 
 
 def output_shape(backbone: nn.Module, input_shape: Sequence[int]) -> tuple[int, ...]:
@@ -175,7 +215,8 @@ def output_shape(backbone: nn.Module, input_shape: Sequence[int]) -> tuple[int, 
         ) from error
     finally:
         backbone.train(was_training)
-    if not isinstance(output, Tensor) or output.ndim not in (2, 4) or len(output) != 2:
+    known = (2, 3, 4) if hasattr(backbone, "num_prefix_tokens") else (2, 4)  # tokens: timm's transformers
+    if not isinstance(output, Tensor) or output.ndim not in known or len(output) != 2:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ArgumentError(
             f"backbone {type(backbone).__name__} must return features (b, d) or maps (b, d, h, w); for a batch "
@@ -194,7 +235,7 @@ def feature_count(backbone: nn.Module, input_shape: Sequence[int]) -> int:
 
 
 def _create_timm(
-    name: str, input_shape: Sequence[int], pretrained: bool, options: dict[str, Any]
+    name: str, input_shape: Sequence[int], pretrained: bool, own_pooling: bool, options: dict[str, Any]
 ) -> nn.Module:
     timm = require("timm", extra="image", purpose=f"backbone '{name}'")
     if not timm.is_model(name):
@@ -209,27 +250,52 @@ def _create_timm(
         raise ArgumentError(
             f"backbone '{name}' needs images (c, h, w); got vectors of shape {tuple(input_shape)}. Use 'mlp'."
         )
-    build = _TimmBuilder(timm, name, input_shape[0], pretrained, options)
-    backbone = build(global_pool="")  # the map itself, so that the head's pooling applies
-    shape = output_shape(backbone, input_shape) if _gives_maps(backbone, input_shape) else ()
-    if (
-        len(shape) != 3 or shape[0] != backbone.num_features
-    ):  # tokens, or channels last: the model's own pooling
-        backbone = build()
-        shape = output_shape(backbone, input_shape)
-    backbone.out_features = shape[0]
+    build = _TimmBuilder(timm, name, input_shape, pretrained, options)
+    # the map itself, so that the head's pooling applies; what no pooling of ours suits is pooled by the model
+    backbone = build.build(global_pool="")
+    arrangement, features, _ = arrangement_of(backbone, build.shape) if build.shape else ("flat", 0, 0)
+    if features != backbone.num_features or (
+        arrangement != "maps" and (own_pooling or arrangement == "flat")
+    ):
+        backbone = build.build()
+        if build.shape is None:
+            raise build.failure
+        features = arrangement_of(backbone, build.shape)[1]
+    backbone.out_features = features
     return backbone
 
 
 class _TimmBuilder:
-    """timm.create_model with its failures said in words."""
+    """timm.create_model with its failures said in words, and with the pictures' size where the model asks for it."""
 
-    def __init__(self, timm: Any, name: str, channels: int, pretrained: bool, options: dict[str, Any]):
-        self.timm, self.name, self.channels = timm, name, channels
+    def __init__(
+        self, timm: Any, name: str, input_shape: Sequence[int], pretrained: bool, options: dict[str, Any]
+    ):
+        self.timm, self.name, self.input_shape = timm, name, tuple(input_shape)
         self.pretrained, self.options = pretrained, options
+        self.shape: tuple[int, ...] | None = None
+        self.failure = ArgumentError("not built yet")
 
-    def __call__(self, **more: Any) -> Any:
-        settings = {"num_classes": 0, "in_chans": self.channels, **more, **self.options}
+    def build(self, **more: Any) -> Any:
+        """Return the model; ``shape`` is then that of one output, or None, with the ``failure``."""
+        backbone = self._create(**more)
+        self._try(backbone)
+        if self.shape is None and "img_size" not in self.options and hasattr(backbone, "patch_embed"):
+            # a transformer is built for one size of pictures; the rebuilt one resamples its published positions
+            with contextlib.suppress(ArgumentError, AssertionError, ValueError, RuntimeError):
+                backbone = self._create(img_size=self.input_shape[1:], **more)
+                self._try(backbone)
+        return backbone
+
+    def _try(self, backbone: nn.Module) -> None:
+        self.shape = None
+        try:
+            self.shape = output_shape(backbone, self.input_shape)
+        except ArgumentError as error:
+            self.failure = error
+
+    def _create(self, **more: Any) -> Any:
+        settings = {"num_classes": 0, "in_chans": self.input_shape[0], **more, **self.options}
         try:
             return self.timm.create_model(self.name, pretrained=self.pretrained, **settings)
         except TypeError as error:
@@ -240,17 +306,12 @@ class _TimmBuilder:
         except Exception as error:
             if not self.pretrained:
                 raise
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ArgumentError(
-                f"the published weights of '{self.name}' cannot be had ({type(error).__name__}: {error}). Connect "
-                "to the network once (they are kept in Hugging Face's cache), or set pretrained to false."
+                f"the published weights of '{self.name}' cannot be had ({reason}). Connect to the network once (they "
+                "are kept in Hugging Face's cache), give a safetensors file (model.weights_file), or set pretrained "
+                "to false."
             ) from error
-
-
-def _gives_maps(backbone: nn.Module, input_shape: Sequence[int]) -> bool:
-    try:
-        return len(output_shape(backbone, input_shape)) == 3
-    except ArgumentError:  # tokens (b, t, d), or an input that the second, pooled try will complain about
-        return False
 
 
 def _check_share(name: str, value: float) -> None:

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from ..data import Preprocess, Source
 from ..errors import ArgumentError, FileFormatError
 from ..files import write_atomic
-from .backbones import create_backbone, output_shape
+from .backbones import arrangement_of, create_backbone, output_shape
 from .heads import Head
 from .items import Preprocessing, batches_of
+from .pretrained import published_scale
+from .stages import stages_of
 from .texts import create_text_backbone, from_sentence_transformer
 from .tokens import NGrams, Tokenizer
 from .weights import checksum, read_tensors, state_tensors, write_tensors
@@ -64,6 +66,8 @@ class Embedder(nn.Module):
         self.normalize = normalize
         self.class_names = tuple(class_names)
         self._description = dict(description or {})
+        self._frozen: set[str] = set()  # weights of the backbone that `freeze` has switched off
+        self._still: list[nn.Module] = []  # its modules that stay in evaluation mode
 
     @classmethod
     def create(
@@ -73,8 +77,11 @@ class Embedder(nn.Module):
         *,
         embedding_size: int | None = 64,
         normalize: bool = True,
-        pooling: str = "avg",
+        pooling: str = "auto",
+        layers: Sequence[int] = (),
+        norm: bool = False,
         pretrained: bool = False,
+        weights: str | os.PathLike[str] | None = None,
         options: Mapping[str, Any] | None = None,
         class_names: Sequence[str] = (),
         seed: int = 0,
@@ -91,38 +98,71 @@ class Embedder(nn.Module):
                 texts.
             embedding_size: d ≥ 1, or None for the features of the backbone as they are.
             normalize: Scale embeddings to length 1.
-            pooling: ``"avg"``, ``"max"`` or ``"gem"`` where the backbone gives maps.
-            pretrained: Start from the published weights of a timm or transformers model.
+            pooling: ``"avg"``, ``"max"``, ``"avg+max"``, ``"gem"``, or ``"cls"`` (the class token of a transformer).
+                ``"auto"``: the average of maps; transformers pool their tokens as they were trained to.
+            layers: Units of dense layers with ReLU before the projection.
+            norm: Batch normalisation of the embedding, as in `Head`.
+            pretrained: Start from the published weights of a timm or transformers model. With a Source of pictures
+                its mean and deviation are those that the weights were trained with, not the pictures' own.
+            weights: Start from the weights in a safetensors file; for the scale of pictures the same holds.
             options: Options of a named backbone.
             class_names: Names of the classes, kept with the model.
             seed: Seed of the initial weights; the caller's random state is left alone.
 
         Raises:
-            ArgumentError: Unknown names or options, or a backbone that cannot take such inputs.
+            ArgumentError: Unknown names or options, weights that do not fit, or a backbone that takes no such inputs.
+            FileFormatError: The file of weights is missing, damaged, or a pickle.
         """
         with torch.random.fork_rng(devices=[]):  # everything is drawn on the CPU
             torch.default_generator.manual_seed(seed)
             network: nn.Module
             preprocess: Preprocessing
             if _is_text(inputs) or type(backbone).__name__ == "SentenceTransformer":
+                if weights is not None:
+                    raise ArgumentError(
+                        "weights belong to networks for pictures and vectors; a text model is named by its folder."
+                    )
                 network, preprocess, facts = _text_network(backbone, inputs, pretrained, options)
             else:
-                preprocess = _preprocess(inputs)
-                shape = _input_shape(preprocess)
+                shape = _shape_of(inputs)
                 facts = {"name": backbone if isinstance(backbone, str) else None}
                 if isinstance(backbone, nn.Module):
-                    if options or pretrained:
+                    if options or pretrained or weights is not None:
                         raise ArgumentError(
-                            "options and pretrained belong to backbones by name; got a module."
+                            "options, weights and pretrained belong to backbones by name; got a module."
                         )
                     network = backbone
                 else:
-                    network = create_backbone(backbone, shape, pretrained=pretrained, **(options or {}))
-            output = output_shape(network, _input_shape(preprocess))
-            head = Head(output[0], embedding_size, pooling=pooling, maps=len(output) == 3)
+                    network = create_backbone(
+                        backbone,
+                        shape,
+                        pretrained=pretrained,
+                        weights=weights,
+                        own_pooling=pooling == "auto",
+                        **(options or {}),
+                    )
+                known = isinstance(backbone, str) and (pretrained or weights is not None)
+                preprocess = _preprocess(inputs, backbone if known else None)
+            arrangement, width, prefix = arrangement_of(
+                network, output_shape(network, _input_shape(preprocess))
+            )
+            head = Head(
+                width,
+                embedding_size,
+                pooling=pooling,
+                arrangement=arrangement,
+                prefix_tokens=prefix,
+                layers=layers,
+                norm=norm,
+            )
         description = {
             "backbone": {**facts, "module": type(network).__name__, "options": dict(options or {})},
-            "head": {"embedding_size": embedding_size, "pooling": pooling},
+            "head": {
+                "embedding_size": embedding_size,
+                "pooling": pooling,
+                **({"layers": list(layers)} if layers else {}),
+                **({"norm": True} if norm else {}),
+            },
         }
         return cls(
             network,
@@ -144,6 +184,19 @@ class Embedder(nn.Module):
         return _input_shape(self.preprocess)
 
     @property
+    def architecture(self) -> dict[str, Any]:
+        """What decides the network, by the names of the configuration's section ``model``."""
+        backbone, head = self._description.get("backbone", {}), self._description.get("head", {})
+        return {
+            "backbone": backbone.get("name") or backbone.get("module"),
+            "backbone_options": dict(backbone.get("options", {})),
+            "embedding_size": head.get("embedding_size"),
+            "pooling": head.get("pooling", "auto"),
+            "head_layers": tuple(head.get("layers", ())),
+            "head_norm": head.get("norm", False),
+        }
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         tensor = next(self.parameters(), None)
@@ -153,6 +206,51 @@ class Embedder(nn.Module):
     def parameter_count(self) -> int:
         """How many trained numbers it has."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def freeze(self, what: str | int) -> None:
+        """Keep the backbone, or its first stages, as they are: no gradients, statistics as in evaluation.
+
+        Args:
+            what: ``"backbone"``, a number of stages from the input on (the stem of a ``resnet18`` is one, and each of
+                its four layers), or ``"none"``, which thaws what was frozen before.
+
+        Raises:
+            ArgumentError: The backbone does not have so many stages.
+        """
+        stages = stages_of(self.backbone)
+        count = {"none": 0, "backbone": len(stages)}.get(str(what), what)
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= len(stages):
+            raise ArgumentError(
+                f"freeze must be 'none', 'backbone', or a number of its {len(stages)} stages; got {what!r}."
+            )
+        wanted = {name for stage in stages[:count] for name in stage}
+        weights = dict(self.backbone.named_parameters())
+        for name, weight in weights.items():
+            if name in self._frozen and name not in wanted:
+                weight.requires_grad_(True)
+            elif name in wanted and weight.requires_grad:
+                weight.requires_grad_(False)
+                self._frozen.add(name)
+        self._frozen &= wanted
+        self._still = self._still_modules(wanted, whole=0 < len(stages) == count or what == "backbone")
+        self.train(self.training)
+
+    def _still_modules(self, frozen: set[str], *, whole: bool) -> list[nn.Module]:
+        if whole:
+            return [self.backbone]
+        return [
+            module
+            for prefix, module in self.backbone.named_modules()
+            if (own := [f"{prefix}.{name}" if prefix else name for name, _ in module.named_parameters()])
+            and frozen.issuperset(own)
+        ]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode, in which frozen parts stay in evaluation mode."""
+        super().train(mode)
+        for module in self._still:
+            module.eval()
+        return self
 
     def features(self, x: Tensor) -> Tensor:
         """Return raw embeddings (b, d) of preprocessed inputs (b, *input_shape): what a loss is given."""
@@ -312,7 +410,7 @@ class Embedder(nn.Module):
             )
         return cls(
             network,
-            Head(output_shape(network, ())[0], facts["head"]["embedding_size"]),
+            Head(output_shape(network, ())[0], **facts["head"]),
             preprocess,
             normalize=facts["normalize"],
             class_names=facts["class_names"],
@@ -370,12 +468,23 @@ def _read_preprocess(values: Mapping[str, Any], folder: Path) -> Preprocessing:
         raise FileFormatError(f"{path} cannot be read: {error.strerror}; a text model needs it.") from error
 
 
-def _preprocess(inputs: Source | Preprocessing | Sequence[int]) -> Preprocess:
+def _shape_of(inputs: Source | Preprocessing | Sequence[int]) -> tuple[int, ...]:
+    """What the backbone will be given, known before anything is measured."""
+    if isinstance(inputs, Source):
+        return (inputs.item_shape[-1], *inputs.item_shape[:-1])
+    return _input_shape(_preprocess(inputs, None))
+
+
+def _preprocess(inputs: Source | Preprocessing | Sequence[int], published: str | None) -> Preprocess:
+    """The preprocessing; pictures for the weights of ``published`` get the scale that these were trained with."""
     if isinstance(inputs, Preprocess):
         return inputs
     assert not isinstance(inputs, NGrams | Tokenizer)
     if isinstance(inputs, Source):
-        return Preprocess.fit(inputs)
+        scale = None
+        if published is not None and inputs.kind == "image":
+            scale = published_scale(published, inputs.item_shape[-1])
+        return Preprocess("image", inputs.item_shape, *scale) if scale else Preprocess.fit(inputs)
     shape = tuple(inputs)
     if len(shape) not in (1, 3):
         raise ArgumentError(

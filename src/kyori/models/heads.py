@@ -1,11 +1,18 @@
-"""Heads: from features or feature maps to an embedding."""
+"""Heads: from features, feature maps or tokens to an embedding."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, nearest_name
 
-__all__ = ["POOLINGS", "GeM", "Head"]
+__all__ = ["POOLINGS", "Arrangement", "GeM", "Head"]
+
+Arrangement = Literal["flat", "maps", "maps-last", "tokens"]
+"""What a backbone gives: (b, c), maps (b, c, h, w), maps with the channels last (b, h, w, c), or tokens (b, t, c)."""
 
 
 class GeM(nn.Module):
@@ -41,37 +48,107 @@ class _Maximum(nn.Module):
         return maps.amax(dim=(2, 3))
 
 
-POOLINGS: dict[str, type[nn.Module]] = {"avg": _Average, "max": _Maximum, "gem": GeM}
-"""Poolings of feature maps (b, d, h, w) → (b, d) by name."""
+class _AverageAndMaximum(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
+
+
+POOLINGS: dict[str, Callable[[], nn.Module]] = {
+    "avg": _Average,
+    "max": _Maximum,
+    "avg+max": _AverageAndMaximum,
+    "gem": GeM,
+}
+"""Poolings of feature maps (b, c, h, w) by name, to (b, c), for ``avg+max`` to (b, 2c)."""
 
 
 class Head(nn.Module):
-    """Pooling of maps, then a linear projection.
+    """Pooling of maps or tokens, then dense layers, a linear projection, and a batch normalisation if wanted.
 
     Args:
-        in_features: Features (or channels of the map) that come in.
+        in_features: Features (or channels of the map, or numbers of a token) that come in.
         embedding_size: Size d of the embedding; None passes the pooled features on as they are.
-        pooling: ``"avg"``, ``"max"`` or ``"gem"``; flat features need none and are not pooled.
-        maps: Whether maps (b, c, h, w) come in rather than flat features (b, c).
+        pooling: ``"avg"``, ``"max"``, ``"avg+max"`` (both, one after the other), ``"gem"``, or ``"cls"``, the first
+            token; ``"auto"`` is ``"avg"``. Flat features are not pooled.
+        arrangement: What comes in.
+        prefix_tokens: Tokens at the front that stand for no part of the picture (class token, registers); all
+            poolings but ``"cls"`` leave them out.
+        layers: Units of dense layers with ReLU between pooling and projection.
+        norm: Batch normalisation without a shift after the projection, as networks of re-identification (the
+            "BNNeck" of Luo et al. 2019) and of face recognition end in. Every loss sees the embeddings behind it.
 
-    >>> Head(5, 2, pooling="max", maps=True)(torch.zeros(3, 5, 4, 4)).shape
+    Raises:
+        ArgumentError: An unknown pooling, one that does not suit what comes in, or a size below 1.
+
+    >>> Head(5, 2, pooling="avg+max", arrangement="maps")(torch.zeros(3, 5, 4, 4)).shape
     torch.Size([3, 2])
+    >>> Head(5, None, pooling="cls", arrangement="tokens", prefix_tokens=1)(torch.zeros(3, 17, 5)).shape
+    torch.Size([3, 5])
     """
 
     def __init__(
-        self, in_features: int, embedding_size: int | None, *, pooling: str = "avg", maps: bool = False
+        self,
+        in_features: int,
+        embedding_size: int | None,
+        *,
+        pooling: str = "auto",
+        arrangement: Arrangement = "flat",
+        prefix_tokens: int = 0,
+        layers: Sequence[int] = (),
+        norm: bool = False,
     ):
         super().__init__()
-        if pooling not in POOLINGS:
-            raise ArgumentError(f"unknown pooling '{pooling}'{nearest_name(pooling, POOLINGS)}")
+        known = ["auto", *POOLINGS, "cls"]
+        if pooling not in known:
+            raise ArgumentError(f"unknown pooling '{pooling}'{nearest_name(pooling, known)}")
         if embedding_size is not None and embedding_size < 1:
             raise ArgumentError(
                 f"embedding_size must be ≥ 1, or None to keep the {in_features} features; got {embedding_size}."
             )
-        self.pooling = POOLINGS[pooling]() if maps else nn.Identity()
-        self.projection = nn.Identity() if embedding_size is None else nn.Linear(in_features, embedding_size)
-        self.embedding_size = in_features if embedding_size is None else embedding_size
+        if any(isinstance(width, bool) or not isinstance(width, int) or width < 1 for width in layers):
+            raise ArgumentError(f"head_layers must be whole numbers ≥ 1, one per layer; got {list(layers)}.")
+        if pooling == "cls" and (arrangement != "tokens" or prefix_tokens < 1):
+            raise ArgumentError(
+                "pooling 'cls' takes the class token of a transformer, and this backbone has none; use 'avg', 'max', "
+                "'avg+max' or 'gem'."
+            )
+        self.arrangement, self.prefix_tokens = arrangement, prefix_tokens
+        self.first_token = pooling == "cls"
+        pooled = arrangement != "flat" and not self.first_token
+        self.pooling = POOLINGS["avg" if pooling == "auto" else pooling]() if pooled else nn.Identity()
+        width = in_features * 2 if pooled and pooling == "avg+max" else in_features
+        self.pooled_features = width
+        if layers:
+            steps = [
+                part
+                for fan_in, fan_out in itertools.pairwise([width, *layers])
+                for part in (nn.Linear(fan_in, fan_out), nn.ReLU())
+            ]
+            self.layers = nn.Sequential(*steps)
+            width = layers[-1]
+        else:
+            self.layers = nn.Sequential()
+        self.projection = nn.Identity() if embedding_size is None else nn.Linear(width, embedding_size)
+        self.embedding_size = width if embedding_size is None else embedding_size
+        self.norm: nn.Module = nn.Identity()
+        if norm:
+            self.norm = nn.BatchNorm1d(self.embedding_size)
+            self.norm.bias.requires_grad_(False)
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Return pooled features (b, pooled_features)."""
+        if self.arrangement == "tokens":
+            if self.first_token:
+                return features[:, 0]
+            features = features[:, self.prefix_tokens :].transpose(1, 2).unsqueeze(-1)
+        elif self.arrangement == "maps-last":
+            features = features.permute(0, 3, 1, 2)
+        return self.pooling(features)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Return embeddings (b, d) of pooled features."""
+        return self.norm(self.projection(self.layers(pooled)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return embeddings (b, d)."""
-        return self.projection(self.pooling(features))
+        return self.project(self.pool(features))

@@ -89,9 +89,16 @@ class DataConfig(_Section):
     )
     channels: Literal["auto", 1, 3] = "auto"
     bad_items: Literal["skip", "error"] = "skip"
-    scaling: Literal["standardize", "unit"] = Field(
-        default="standardize",
-        description="standardize: mean 0, deviation 1 per channel; unit: pixels / 255, vectors as they are",
+    buffer: Annotated[int, _number, Field(ge=2)] = Field(
+        default=8192, description="items of a stream among which batches are drawn, in each rank"
+    )
+    epoch_items: Count | None = Field(
+        default=None, description="items of a stream that are an epoch; null: all, counted or estimated"
+    )
+    scaling: Literal["auto", "standardize", "unit"] = Field(
+        default="auto",
+        description="standardize: mean 0, deviation 1 per channel of these data; unit: pixels / 255, vectors as they "
+        "are; auto: as the published weights were trained where there are some, else standardize",
     )
 
     @model_validator(mode="after")
@@ -118,8 +125,39 @@ class ModelConfig(_Section):
     unit_norm: Literal["auto"] | bool = Field(
         default="auto", description="scale embeddings to length 1; auto: as the loss compares them"
     )
-    pooling: Literal["avg", "max", "gem"] = "avg"
-    pretrained: bool = False
+    pooling: Literal["auto", "avg", "max", "avg+max", "gem", "cls"] = Field(
+        default="auto",
+        description="auto: avg for maps; transformers pool their tokens as they were trained to",
+    )
+    head_layers: tuple[Count, ...] = Field(
+        default=(), description="units of dense layers with ReLU before the projection, e.g. [512]"
+    )
+    head_norm: bool = Field(
+        default=False, description="batch normalisation of the embedding, without a shift (BNNeck)"
+    )
+    pretrained: bool = Field(default=False, description="start from the published weights of that backbone")
+    weights_file: str | None = Field(
+        default=None, description="start from the backbone weights in this safetensors file"
+    )
+    init: str | None = Field(
+        default=None,
+        description="start from the whole model in this run or model folder, preprocessing included",
+    )
+    freeze: Literal["none", "backbone"] | Count = Field(
+        default="none",
+        description="what stays as it is: the backbone, or a number of its stages from the input on",
+    )
+    freeze_epochs: Count | None = Field(default=None, description="epochs it stays frozen; null: all")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        starts = {"pretrained": self.pretrained, "weights_file": self.weights_file, "init": self.init}
+        given = [name for name, value in starts.items() if value]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are different starting points; give one of them")
+        if self.freeze_epochs is not None and self.freeze == "none":
+            raise ValueError("freeze_epochs needs freeze, for example 'backbone'")
+        return self
 
 
 class LossConfig(BaseModel):
@@ -186,13 +224,14 @@ class LossConfig(BaseModel):
 class BatchConfig(_Section):
     """What a batch is made of."""
 
-    kind: Literal["auto", "pk", "shuffle", "pairs", "aligned"] = Field(
+    kind: Literal["auto", "pk", "shuffle", "pairs", "aligned", "views"] = Field(
         default="auto",
         description="auto: shuffle for heads; for losses of pairs pk (classes × items), or aligned if the data are "
-        "rows of anchor and positive",
+        "rows of anchor and positive. views: each item twice, changed by chance, as a class of its own; no labels",
     )
     batch_size: Annotated[int, _number, Field(ge=2)] = Field(
-        default=128, description="items, pairs with kind pairs, or rows with kind aligned"
+        default=128,
+        description="items, pairs with kind pairs, rows with aligned, items of two views with views",
     )
     per_class: Annotated[int, _number, Field(ge=2)] = Field(
         default=4,
@@ -201,7 +240,10 @@ class BatchConfig(_Section):
 
 
 class AugmentConfig(_Section):
-    """Random changes of the training images, drawn anew each time; all off by default."""
+    """Random changes of the training images, drawn anew each time; all off by default.
+
+    With batches of kind views and all of them off, pictures get SimCLR's and vectors noise.
+    """
 
     flip: bool = Field(default=False, description="mirror left and right, half of the time")
     shift: NonNegative = Field(default=0.0, description="move by up to so many pixels")
@@ -213,6 +255,22 @@ class AugmentConfig(_Section):
     erase: Share = Field(
         default=0.0, description="probability of blanking a rectangle of 2 % to 20 % of the picture"
     )
+    crop: Share = Field(
+        default=0.0,
+        description="cut out a part of at least this share of the area and enlarge it, e.g. 0.2; 0: off",
+    )
+    jitter: Share = Field(
+        default=0.0, description="change brightness, contrast and saturation by up to this share each"
+    )
+    hue: Annotated[float, _number, Field(ge=0, le=0.5)] = Field(
+        default=0.0, description="turn the hue by up to this share of the circle"
+    )
+    grey: Share = Field(default=0.0, description="probability of taking the colours away")
+    blur: Share = Field(default=0.0, description="probability of a Gaussian blur, 0.1 to 2 pixels at 224")
+    policy: Literal["none", "rand", "trivial", "augmix"] = Field(
+        default="none",
+        description="RandAugment, TrivialAugment or AugMix of torchvision (extra image), on each picture by itself",
+    )
 
 
 class OptimizerConfig(_Section):
@@ -223,7 +281,17 @@ class OptimizerConfig(_Section):
     head_lr: Positive | None = Field(
         default=None, description="learning rate of the loss's own weights; null: lr"
     )
+    backbone_lr: Positive | None = Field(
+        default=None, description="learning rate of the backbone's last layer; null: lr"
+    )
+    layer_decay: Annotated[float, _number, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="factor on the rate from each layer of the backbone to the one before it, e.g. 0.75",
+    )
     weight_decay: NonNegative = 0.0
+    no_decay: bool = Field(
+        default=False, description="leave biases and the weights of normalisations out of weight_decay"
+    )
     momentum: Decay | None = Field(default=None, description="sgd, rmsprop")
     betas: tuple[Decay, Decay] | None = Field(default=None, description="adam, adamw")
     smoothing: Decay | None = Field(
@@ -315,6 +383,14 @@ class TrainingConfig(_Section):
     workers: NonNegativeInt | None = Field(
         default=None, description="threads that decode items not held in memory; null: one a core, at most 8"
     )
+    cache_features: str | None = Field(
+        default=None,
+        description="folder in which the features of a frozen backbone are kept, computed once for each picture; for "
+        "runs without augmentation",
+    )
+    cache_precision: Literal["float32", "float16"] = Field(
+        default="float32", description="format of the kept features"
+    )
     tensorboard: bool = False
     profile: bool = Field(
         default=False, description="measure where the time goes; slower on a GPU, which is waited for"
@@ -366,7 +442,23 @@ class RunConfig(_Section):
             raise ValueError(
                 "loss.memory keeps the class of each item, which batches of kind pairs do not have"
             )
+        if self.training.cache_features is not None:
+            self._check_cache()
         return self
+
+    def _check_cache(self) -> None:
+        reasons = {
+            "model.freeze must be backbone": self.model.freeze != "backbone",
+            "model.freeze_epochs must be null": self.model.freeze_epochs is not None,
+            "model.pooling gem has a weight that learns; use avg": self.model.pooling == "gem",
+            "augment must change nothing": self.augment != AugmentConfig(),
+            "batches.kind views draws new pictures each time": self.batches.kind == "views",
+        }
+        wrong = [reason for reason, found in reasons.items() if found]
+        if wrong:
+            raise ValueError(
+                f"training.cache_features keeps what a frozen backbone makes of unchanged items: {'; '.join(wrong)}"
+            )
 
     @classmethod
     def from_options(cls, base: "RunConfig | None" = None, **options: Any) -> "RunConfig":

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Augment, Batch, Loader, Source
+from ..data.streams import Stream
 from ..errors import ConfigError, DataError, RankError, TrainingWarning, nearest_name
 from ..losses import cached_backward
 from ..models import Embedder
@@ -38,6 +39,7 @@ from .profiling import Profile
 from .ranks import Ranks
 from .recording import recorders
 from .setup import create_augment, create_batches, train_classes
+from .streaming import flowing
 
 __all__ = ["History", "train"]
 
@@ -80,7 +82,7 @@ class History:
 def train(
     embedder: Embedder,
     loss: nn.Module,
-    source: Source,
+    source: Source | Stream,
     config: RunConfig,
     *,
     validate: Validate | None = None,
@@ -151,7 +153,7 @@ class _Run:
         self,
         embedder: Embedder,
         loss: nn.Module,
-        source: Source,
+        source: Source | Stream,
         config: RunConfig,
         device: torch.device,
         dtype: torch.dtype | None,
@@ -173,22 +175,25 @@ class _Run:
         self.network = Network(
             embedder, device, dtype, channels_last=self.settings.channels_last, compiled=self.settings.compile
         )
-        _, codes = train_classes(source)
-        self.codes = torch.as_tensor(codes, device=device)
+        views = config.batches.kind == "views"
         accepted = inspect.signature(loss.forward).parameters
-        self.batches = create_batches(
-            config,
-            source,
-            codes,
-            heads=getattr(loss, "needs_classes", False),
-            references="references" in accepted,
-            rank=self.ranks.rank,
-            world=self.ranks.world,
-        )
-        self.loader = Loader(
-            source, device, workers=self.settings.workers, prepare=embedder.preprocess.prepare
-        )
-        self.augment: Augment | None = create_augment(config.augment)
+        heads, where = getattr(loss, "needs_classes", False), {"rank": self.ranks.rank, "world": self.ranks.world}
+        prepare = embedder.preprocess.prepare
+        self.codes: Tensor | None = None  # the items of a stream bring theirs
+        self.batches: Any
+        self.loader: Any
+        if isinstance(source, Stream):
+            self.batches, self.loader = flowing(
+                config, source, heads=heads, device=device, prepare=prepare, **where
+            )
+        else:
+            _, codes = train_classes(source, views=views)
+            self.codes = torch.as_tensor(codes, device=device)
+            references = "references" in accepted
+            self.batches = create_batches(config, source, codes, heads=heads, references=references, **where)
+            self.loader = Loader(source, device, workers=self.settings.workers, prepare=prepare)
+        self.position: dict[str, Any] | None = None  # where a stream stands
+        self.augment: Augment | None = create_augment(config.augment, views=views, kind=source.kind)
         self.takes_ids = "ids" in accepted  # heads need none
         self.generator = torch.Generator(device)
         self.optimizer = create_optimizer(config.optimizer, embedder, loss)
@@ -257,6 +262,9 @@ class _Run:
 
     def epoch(self) -> None:
         """Run the rest of the present epoch, validate, record, save."""
+        model = self.config.model
+        if model.freeze_epochs is not None:
+            self.embedder.freeze(model.freeze if self.progress.epoch < model.freeze_epochs else "none")
         self.embedder.train()
         self.loss.train()
         self.clock = time.monotonic()
@@ -315,9 +323,10 @@ class _Run:
             set_rates(optimizer, factor)
         total = torch.zeros((), device=self.device)
         items = sum(self.sizes)  # of all ranks
-        for position, (batch, raw, _) in enumerate(window):
+        for position, (batch, raw, labels) in enumerate(window):
             number = progress.step * self.settings.accumulate + position
-            total += self._differentiate(batch, raw, number, self.sizes[position] / items)
+            total += self._differentiate(batch, raw, labels, number, self.sizes[position] / items)
+        self.position = getattr(window[-1][0], "position", None)
         progress.items += items
         with self.profile("step"):
             self.ranks.average()
@@ -332,7 +341,7 @@ class _Run:
         self.state.loss_count += 1
         self._look()
 
-    def _differentiate(self, batch: Batch, raw: Tensor, number: int, share: float) -> Tensor:
+    def _differentiate(self, batch: Batch, raw: Tensor, labels: Tensor, number: int, share: float) -> Tensor:
         """Add a share of the gradient of one batch, dropout and augmentation drawn for its ``number``.
 
         Returns:
@@ -342,7 +351,7 @@ class _Run:
         with self.profile("preprocess"):
             x = self.embedder.preprocess(raw, self.device)
             if self.augment is not None:
-                x = self.augment(x, self.generator.manual_seed(mixed))
+                x = self.augment(x, self.generator.manual_seed(mixed), self.embedder.preprocess)
         known: Tensor | Pairs
         more: dict[str, Any] = {}
         if batch.pairs is not None:
@@ -350,9 +359,11 @@ class _Run:
             known = Pairs(first, second, same)
         else:
             items = torch.as_tensor(batch.indices, device=self.device)
-            known = self.codes[items]
-            if self.takes_ids:
-                more["ids"] = items
+            known = labels if self.codes is None else self.codes[items]
+            if self.takes_ids:  # two views of an item are a pair of their own, not a copy
+                more["ids"] = (
+                    items if batch.views is None else 2 * items + torch.as_tensor(batch.views).to(items)
+                )
             if batch.anchors is not None:
                 more["anchors"] = batch.anchors
         chunks = x.split(self.settings.cache_rows or len(x))
@@ -560,6 +571,7 @@ class _Run:
             "position": [self.progress.epoch, self.progress.epoch_step, self.progress.step],
             "state": asdict(self.state),
             "scaler": self.updater.scaler.state_dict() if self.updater.scaler else None,
+            "stream": self.ranks.collect(self.position) if isinstance(self.source, Stream) else None,
         }
         return tensors, facts
 
@@ -593,6 +605,10 @@ class _Run:
             self.updater.scaler.load_state_dict(facts["scaler"])
         self.progress.epoch, self.progress.epoch_step, self.progress.step = facts["position"]
         self.state = _State(**facts["state"])
+        if isinstance(self.source, Stream) and self.progress.epoch_step:
+            positions = facts["stream"]
+            self.position = positions[self.ranks.rank % len(positions)]
+            self.batches.resume(self.position)
 
     def _check_finite(self) -> None:
         value = float(self.loss_sum)

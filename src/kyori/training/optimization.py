@@ -1,12 +1,13 @@
 """Optimizers of PyTorch with a learning rate of its own for the loss's weights, and schedules as pure functions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..models.stages import stages_of
 from .config import OptimizerConfig, ScheduleConfig
 from .rows import RowOptimizer
 
@@ -30,15 +31,49 @@ def create_optimizer(config: OptimizerConfig, model: nn.Module, loss: nn.Module)
 
     The groups remember their full learning rate as ``base_lr``; `set_rates` multiplies it. Class vectors of which a
     step samples some are left to `create_row_optimizer`.
+
+    With ``backbone_lr`` or ``layer_decay`` each layer of the model's backbone is a group: the last one learns with
+    ``backbone_lr`` (Howard & Ruder 2018), the one before it with ``layer_decay`` times that, and so on to the input.
     """
     rows = {id(p) for p in row_parameters(loss)}
     groups: list[dict[str, Any]] = []
-    for module, lr in ((model, config.lr), (loss, config.head_lr or config.lr)):
-        weights = [p for p in module.parameters() if p.requires_grad and id(p) not in rows]
-        if weights:
-            groups.append({"params": weights, "lr": lr, "base_lr": lr})
+    parts = [*_rates(config, model), (list(loss.parameters()), config.head_lr or config.lr)]
+    bare = _undecayed(model, loss) if config.no_decay and config.weight_decay else set()
+    for weights, lr in parts:
+        learnt = [p for p in weights if p.requires_grad and id(p) not in rows]
+        for chosen, more in (
+            ([p for p in learnt if id(p) not in bare], {}),
+            ([p for p in learnt if id(p) in bare], {"weight_decay": 0.0}),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "lr": lr, "base_lr": lr, **more})
     fast = {"fused": True} if config.name in FUSED else {"foreach": True}
     return OPTIMIZERS[config.name](groups, **_options(config), **fast)
+
+
+def _rates(config: OptimizerConfig, model: nn.Module) -> Iterator[tuple[list[nn.Parameter], float]]:
+    """The model's weights in groups of one learning rate, what is not the backbone first."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None or (config.backbone_lr is None and config.layer_decay == 1):
+        yield list(model.parameters()), config.lr
+        return
+    inside = dict(backbone.named_parameters())
+    own = {id(p) for p in inside.values()}
+    yield [p for p in model.parameters() if id(p) not in own], config.lr
+    lr = config.backbone_lr or config.lr
+    for depth, names in enumerate(reversed(stages_of(backbone, fine=True))):
+        yield [inside[name] for name in names], lr * config.layer_decay**depth
+
+
+def _undecayed(model: nn.Module, loss: nn.Module) -> set[int]:
+    """Biases, scales and the weights of normalisations (one number a channel), and what timm says of its positions."""
+    found = {id(p) for module in (model, loss) for p in module.parameters() if p.ndim <= 1}
+    for module in model.modules():
+        names = getattr(module, "no_weight_decay", None)
+        if callable(names):
+            weights = dict(module.named_parameters())
+            found |= {id(weights[name]) for name in names() if name in weights}
+    return found
 
 
 def create_row_optimizer(config: OptimizerConfig, loss: nn.Module) -> RowOptimizer | None:

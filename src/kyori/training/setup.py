@@ -1,22 +1,34 @@
 """From a configuration and the training items to the parts of a run."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
 from .. import losses
-from ..data import AlignedBatches, Augment, PairBatches, PKBatches, Preprocess, ShuffleBatches, Source
-from ..errors import ConfigError, DataError, DataWarning
+from ..data import (
+    AlignedBatches,
+    Augment,
+    PairBatches,
+    PKBatches,
+    Preprocess,
+    ShuffleBatches,
+    Source,
+    ViewBatches,
+)
+from ..data.streams import Stream
+from ..errors import ArgumentError, ConfigError, DataError, DataWarning
 from ..models import Embedder
 from .config import AugmentConfig, RunConfig
+from .streaming import stream_classes, stream_sample
 
 __all__ = ["build", "create_augment", "create_batches", "train_classes"]
 
 
 def build(
-    config: RunConfig, source: Source, *, backbone: nn.Module | None = None
+    config: RunConfig, source: Source | Stream, *, backbone: nn.Module | None = None
 ) -> tuple[Embedder, nn.Module]:
     """Build the embedder and the loss for training on ``source``; both depend on the seed alone.
 
@@ -31,35 +43,77 @@ def build(
     Raises:
         DataError: ``source`` has no labels or fewer than two classes.
         ArgumentError: The backbone does not exist or cannot take these items.
+        ConfigError: A setting contradicts the model in ``model.init``, or does not suit this backbone.
     """
-    classes, _ = train_classes(source)
     model = config.model
-    loss = _create_loss(config, num_classes=len(classes), embedding_size=1)  # to ask what it compares
+    names: Sequence[str]
+    if isinstance(source, Stream):
+        names = stream_classes(config, source)
+        count, source = max(2, len(names)), stream_sample(source)
+    else:
+        classes, _ = train_classes(source, views=config.batches.kind == "views")
+        count = len(classes)
+        names = [] if source.labels is None else [source.class_names[code] for code in np.unique(source.labels)]
+    loss = _create_loss(config, num_classes=count, embedding_size=1)  # to ask what it compares
     normalize = getattr(loss, "spherical", True) if model.unit_norm == "auto" else model.unit_norm
-    embedder = Embedder.create(
-        model.backbone if backbone is None else backbone,
-        _inputs(config, source),
-        embedding_size=model.embedding_size,
-        normalize=normalize,
-        pooling=model.pooling,
-        pretrained=model.pretrained and backbone is None,
-        options=model.backbone_options if backbone is None else None,
-        class_names=[source.class_names[code] for code in classes],
-        seed=config.seed,
-    )
+    if model.init is not None:
+        embedder = _continued(config, backbone)
+        embedder.normalize, embedder.class_names = normalize, tuple(names)
+    else:
+        embedder = Embedder.create(
+            model.backbone if backbone is None else backbone,
+            _inputs(config, source),
+            embedding_size=model.embedding_size,
+            normalize=normalize,
+            pooling=model.pooling,
+            layers=model.head_layers,
+            norm=model.head_norm,
+            pretrained=model.pretrained and backbone is None,
+            weights=model.weights_file if backbone is None else None,
+            options=model.backbone_options if backbone is None else None,
+            class_names=names,
+            seed=config.seed,
+        )
+    if model.freeze != "none":
+        try:
+            embedder.freeze(model.freeze)
+        except ArgumentError as error:
+            raise ConfigError(f"model.freeze: {error}") from error
+        if (
+            model.freeze_epochs is not None
+        ):  # the optimizer shall know all weights; the loop freezes them in time
+            embedder.freeze("none")
     sizes = config.loss.matryoshka
     if sizes is not None and max(sizes) > embedder.embedding_size:
         raise ConfigError(
             f"loss.matryoshka must be sizes of at most {embedder.embedding_size}, that of the embedding; "
             f"got {max(sizes)}."
         )
-    loss = _create_loss(config, num_classes=len(classes), embedding_size=embedder.embedding_size)
+    loss = _create_loss(config, num_classes=count, embedding_size=embedder.embedding_size)
     return embedder, loss
 
 
+def _continued(config: RunConfig, backbone: nn.Module | None) -> Embedder:
+    """The model in the folder ``model.init``; what the configuration says about its architecture must agree."""
+    model = config.model
+    assert model.init is not None
+    embedder = Embedder.load(model.init, backbone=backbone)
+    saved, default = embedder.architecture, type(model)()
+    for name, value in saved.items():
+        wanted = getattr(model, name)
+        if backbone is not None and name == "backbone":
+            continue
+        if wanted not in (getattr(default, name), value):
+            raise ConfigError(
+                f"model.{name} contradicts model.init: {model.init} has {value!r}, and {wanted!r} is asked for. Leave "
+                f"{name} out, or init."
+            )
+    return embedder
+
+
 def _inputs(config: RunConfig, source: Source) -> Source | Preprocess | tuple[int, ...]:
-    """What decides the preprocessing: the items' own scale, their shape alone, or, for texts, the model."""
-    if source.kind == "text":
+    """What decides the preprocessing: the items or the weights, the items' own scale, or their shape alone."""
+    if source.kind == "text" or config.data.scaling == "auto":
         return source
     return Preprocess.fit(source) if config.data.scaling == "standardize" else source.item_shape
 
@@ -86,14 +140,21 @@ def _create_loss(config: RunConfig, *, num_classes: int, embedding_size: int) ->
     return losses.CrossBatchMemory(loss, embedding_size, wanted.memory, warmup=wanted.memory_warmup)
 
 
-def train_classes(source: Source) -> tuple[np.ndarray, np.ndarray]:
+def train_classes(source: Source, *, views: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return the classes that occur (c,) and each item's place among them (n,).
 
     A part of a class-disjoint split keeps the codes of the whole; a head must have the classes it will see, no more.
+    With ``views`` each item is a class of its own, labelled or not.
     """
+    if views:
+        items = np.arange(len(source))
+        if len(items) < 2:
+            raise DataError(f"training needs at least 2 items; {source.name} has {len(items)} to train on.")
+        return items, items
     if source.labels is None:
         raise DataError(
-            f"training needs labels, and {source.name} has none; give labels=, a label column or class folders."
+            f"training needs labels, and {source.name} has none; give labels=, a label column or class folders, or "
+            "learn from two views of each item, which needs none: --batches views --loss ntxent."
         )
     classes, codes = np.unique(source.labels, return_inverse=True)
     if len(classes) < 2:
@@ -113,7 +174,7 @@ def create_batches(
     references: bool = False,
     rank: int = 0,
     world: int = 1,
-) -> PKBatches | ShuffleBatches | PairBatches | AlignedBatches:
+) -> PKBatches | ShuffleBatches | PairBatches | AlignedBatches | ViewBatches:
     """Build the batches for the training items, whose classes are ``codes`` (n,).
 
     ``heads`` says that the loss has a vector for each class, ``references`` that it takes references. A rank gets its
@@ -132,6 +193,8 @@ def create_batches(
         return AlignedBatches(
             columns["row"], columns["role"], wanted.batch_size, seed=config.seed, rank=rank, world=world
         )
+    if kind == "views":
+        return ViewBatches(len(codes), wanted.batch_size, seed=config.seed, rank=rank, world=world)
     if kind == "shuffle":
         return ShuffleBatches(len(codes), wanted.batch_size, seed=config.seed, rank=rank, world=world)
     if kind == "pk" and wanted.batch_size < 2 * wanted.per_class:
@@ -178,10 +241,21 @@ def _warn_alone(source: Source, codes: np.ndarray) -> None:
     )
 
 
-def create_augment(config: AugmentConfig) -> Augment | None:
-    """Return the augmentation, None if nothing is to be changed."""
+SIMCLR = Augment(flip=True, crop=0.2, jitter=0.4, hue=0.1, grey=0.2, blur=0.5)
+"""Two views of a picture after Chen et al. 2020, with half their strength of colours, as is usual for small ones."""
+
+
+def create_augment(config: AugmentConfig, *, views: bool = False, kind: str = "image") -> Augment | None:
+    """Return the augmentation, None if nothing is to be changed.
+
+    With ``views`` something must change, or both views of an item would be the same: by default pictures get SimCLR's
+    changes and vectors noise of a tenth of their deviation. Two views of a text differ by dropout (SimCSE: Gao, Yao &
+    Chen 2021).
+    """
     if config == AugmentConfig():
-        return None
+        if not views or kind == "text":
+            return None
+        return SIMCLR if kind == "image" else Augment(noise=0.1)
     return Augment(
         flip=config.flip,
         shift=config.shift,
@@ -189,4 +263,10 @@ def create_augment(config: AugmentConfig) -> Augment | None:
         scale=config.zoom,
         noise=config.noise,
         erase=config.erase,
+        crop=config.crop,
+        jitter=config.jitter,
+        hue=config.hue,
+        grey=config.grey,
+        blur=config.blur,
+        policy=config.policy,
     )
