@@ -14,7 +14,7 @@ from .arrays import as_pictures, open_arrays
 from .pictures import common_size, warn_skipped
 from .sources import ArrayStore, Opening, Source, encode_labels
 
-__all__ = ["open_dataset"]
+__all__ = ["as_image", "open_dataset"]
 
 SAMPLED = 64  # items looked at to learn the common size
 
@@ -36,7 +36,7 @@ class DatasetStore:
         """The picture uint8 (h, w, c), and the label that the dataset gives with it."""
         item, label = _item(self.dataset, row)
         try:
-            return images.to_array(_image(item), self.size, self.channels), label
+            return images.to_array(as_image(item), self.size, self.channels), label
         except (ValueError, OSError) as error:  # DataError is a ValueError
             raise ItemError(_name(self.dataset, row), str(error)) from error
 
@@ -146,7 +146,7 @@ def _sample(dataset: Any) -> list[Any]:
 
 def _picture_store(dataset: Any, sample: Sequence[Any], opening: Opening) -> DatasetStore:
     """The common size and channels, from a sample of the items where they are not given."""
-    pictures = [_image(item) for item in sample]
+    pictures = [as_image(item) for item in sample]
     size = opening.size or common_size([(picture.height, picture.width) for picture in pictures])
     grey = all(picture.mode in images.GREY for picture in pictures)
     return DatasetStore(dataset, size, (1 if grey else 3) if opening.channels == "auto" else opening.channels)
@@ -186,7 +186,8 @@ def _item(dataset: Any, row: int) -> tuple[Any, Any]:
     return found[0], found[1] if len(found) > 1 else None
 
 
-def _image(item: Any) -> Image.Image:
+def as_image(item: Any) -> Image.Image:
+    """A picture that a user's dataset gives: PIL, or an array or tensor as `open_source` takes them."""
     if isinstance(item, Image.Image):
         return item
     array = item.detach().cpu().numpy() if isinstance(item, torch.Tensor) else np.asarray(item)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ..errors import ArgumentError, DataError, nearest_name
 from .sources import Opening, Source
 
-__all__ = ["open_source"]
+__all__ = ["check_opening", "open_source", "read_size"]
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 BUILTIN = ("digits",)
@@ -70,8 +70,8 @@ def open_source(
         >>> source.item_shape, len(source), source.class_names[:3]
         ((8, 8, 1), 1797, ('0', '1', '2'))
     """
-    opening = Opening(_size(size), channels, bad_items, verify, memory_limit, progress)
-    _check(opening)
+    opening = Opening(read_size(size), channels, bad_items, verify, memory_limit, progress)
+    check_opening(opening)
     if isinstance(data, (str, Path)):
         if labels is not None:
             raise ArgumentError(
@@ -142,7 +142,8 @@ def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Lite
     )
 
 
-def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def read_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width from what a user gives."""
     if size is None:
         return None
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
@@ -153,7 +154,8 @@ def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return pair[0], pair[1]
 
 
-def _check(opening: Opening) -> None:
+def check_opening(opening: Opening) -> None:
+    """Raise `ArgumentError` where an option has a wrong value."""
     if opening.channels not in ("auto", 1, 3):
         raise ArgumentError(f"channels must be 'auto', 1 (grey) or 3 (RGB); got {opening.channels!r}.")
     if opening.bad_items not in ("skip", "error"):

@@ -1,6 +1,8 @@
 """The other processes of a training, as the loop sees them; where there are none, nothing is exchanged."""
 
+import json
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -85,6 +87,15 @@ class Ranks:
                 f"the ranks found different {what}. The run folder must be on a disk that all hosts see, under the "
                 "same path."
             )
+
+    def collect(self, facts: Any) -> list[Any]:
+        """What each rank knows, values as JSON has them, in the order of the ranks."""
+        if self.world == 1:
+            return [facts]
+        text = torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8, device=self.device)
+        lengths = distributed.gather(torch.tensor([len(text)], device=self.device)).tolist()
+        parts = distributed.gather(text).split(lengths)
+        return [json.loads(bytes(part.tolist())) for part in parts]
 
     def average(self) -> None:
         """Average the gradients of the network; the loss's own weights have that of all ranks already."""
