@@ -53,10 +53,15 @@ def embed(
         raise ArgumentError("--ray starts its own processes; leave torchrun or --ray out.")
     if workers is not None and not on_ray:
         raise ArgumentError("--workers goes with --ray; leave it out, or add --ray.")
+    from ..data.streams import is_stream
+
+    out = out or Path(_NAMES[format])
+    if is_stream(data):
+        _embed_stream(run, data, out, part, format, on_ray=on_ray, as_json=as_json)
+        return
     table, used = encode_on_ray(run, data, part, workers=workers) if on_ray else encode_part(run, data, part)
     if not is_first():  # of several processes, each of which embedded a share
         return
-    out = out or Path(_NAMES[format])
     write_vectors(table, out, format)
     if as_json:
         print_json(
@@ -64,3 +69,23 @@ def embed(
         )
     else:
         note(f"{used}: {len(table):,} vectors of {table.vectors.shape[1]} numbers in {out}")
+
+
+def _embed_stream(
+    run: Path, data: str, out: Path, part: str, format: Format, *, on_ray: bool, as_json: bool
+) -> None:
+    """Shards go to Parquet row group by row group; the other formats need all vectors at hand."""
+    from .. import distributed
+    from ..errors import ArgumentError
+    from ..runs import embed_stream
+
+    if format != "parquet" or on_ray or distributed.launched():
+        raise ArgumentError(
+            "shards are embedded by one process, as Parquet; leave --format, --ray and torchrun out, or give each "
+            "process shards and a file of its own."
+        )
+    items, dimensions = embed_stream(run, data, out, part=part)
+    if as_json:
+        print_json({"path": str(out), "part": part, "items": items, "dimensions": dimensions})
+    else:
+        note(f"{part}: {items:,} vectors of {dimensions} numbers in {out}")

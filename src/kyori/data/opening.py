@@ -42,6 +42,8 @@ def open_source(
             a list of strings, with ``labels=`` or without;
             a pair ``(X, y)``, or an array or tensor with ``labels=``: vectors (n, f), pictures (n, h, w),
             (n, h, w, c) or (n, c, h, w) with c 1 or 3, as uint8 or as floats in [0, 1];
+            tar (WebDataset) or Parquet shards with the items in them, ``"shards/{00..09}.tar"``, and whatever else
+            `kyori.data.streams.open_stream` opens, if all of it fits into `memory_limit`;
             a torchvision-style ``Dataset`` (its transform must not be random).
         size: Height and width in pixels of every picture (one number: a square). A picture of another shape is
             scaled to cover it and cut in the centre. Default: the median height and the median width, each at
@@ -72,6 +74,10 @@ def open_source(
     """
     opening = Opening(read_size(size), channels, bad_items, verify, memory_limit, progress)
     check_opening(opening)
+    from . import streams
+
+    if streams.is_stream(data):
+        return _gathered(data, opening, labels, columns)
     if isinstance(data, (str, Path)):
         if labels is not None:
             raise ArgumentError(
@@ -103,6 +109,30 @@ def open_source(
         "data must be a path, a built-in name, (X, y), an array with labels=, a Dataset with __len__ and "
         f"__getitem__, or a Source; got {type(data).__name__}."
     )
+
+
+def _gathered(
+    data: Any, opening: Opening, labels: Any, columns: Sequence[str] | Literal["all"]
+) -> Source:
+    """All items of a stream in memory, for what needs them at hand."""
+    from .streams import open_stream
+
+    if labels is not None or columns:
+        raise ArgumentError("labels= and columns= belong to arrays and manifests; shards bring their own labels.")
+    stream = open_stream(
+        data, size=opening.size, channels=opening.channels, bad_items=opening.bad_items
+    )
+    source, whole = stream.gather(2**31, nbytes=opening.memory_limit)
+    stream.warn()
+    if not whole:
+        raise DataError(
+            f"{stream.name}: more than {len(source):,} items of shape {stream.item_shape} do not fit into memory_limit "
+            f"({opening.memory_limit:,} bytes). Train on the stream (kyori train, kyori.fit), write its vectors (kyori "
+            "embed), or give a larger memory_limit."
+        )
+    if len(source) == 0:
+        raise DataError(f"{stream.name}: no item can be read.")
+    return source
 
 
 def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Literal["all"]) -> Source:

@@ -17,10 +17,12 @@ from .fitting import (
 from .folder import Run, finished_run, open_run, open_table, short_name
 from .forces import settled_of, spring_of
 from .reporting import report_run
+from .streaming import embed_stream
 
 __all__ = [
     "Run",
     "default_folder",
+    "embed_stream",
     "encode_on_ray",
     "encode_part",
     "finished_run",

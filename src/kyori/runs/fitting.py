@@ -15,6 +15,7 @@ from torch import nn
 
 from .. import distributed
 from ..data import Corrections, Source, Split, balanced_pairs, make_split, open_source
+from ..data.streams import is_stream
 from ..errors import ArgumentError, ConfigError, DataError, KyoriError, nearest_name
 from ..evaluation import evaluate, evaluate_pairs
 from ..models import Embedder
@@ -23,7 +24,9 @@ from ..results import Result, Results
 from ..training import ProgressBar, RunConfig, build, train
 from ..training import recipe as find_recipe
 from ..vectors import VectorTable
+from .caching import cached_split
 from .folder import Run, check_folder, is_own_split, open_run, prepare_folder, save_run, short_name
+from .streaming import open_stream_as, split_stream
 
 __all__ = [
     "default_folder",
@@ -61,7 +64,7 @@ def resolve_config(
 def split_source(source: Source, config: RunConfig) -> Split:
     """Split a source as the configuration says."""
     data = config.data
-    if data.split == "none":
+    if data.split == "none" or source.labels is None:  # nothing to measure unlabelled items by
         nothing = source.take([])
         return Split(source, nothing, nothing)
     return make_split(
@@ -105,7 +108,8 @@ def fit(
     """Learn a distance from labelled data, measure it on held-out items, and keep all of it in one folder.
 
     Args:
-        data: Whatever :func:`kyori.open_source` opens: a folder of class folders, a manifest, arrays ``(X, y)``, ….
+        data: Whatever :func:`kyori.open_source` opens: a folder of class folders, a manifest, arrays ``(X, y)``, …; or
+            what is read as a stream: tar or Parquet shards, by path, pattern or URL, or an ``IterableDataset``.
         labels: Labels ``(n,)`` where ``data`` is an array without them.
         out: Run folder to write; None keeps the run in memory only.
         config: Starting point: a :class:`~kyori.training.RunConfig` or a YAML file.
@@ -139,14 +143,13 @@ def fit(
         raise ArgumentError(
             f"report must be None or a language{nearest_name(report, LANGUAGES)}; got {report!r}."
         )
-    settings = resolve_config(config, recipe, **options)
+    settings = _sized(resolve_config(config, recipe, **options))
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_folder(folder, resume=resume)  # before minutes go into reading pictures
         distributed.wait()  # all ranks have looked before one writes
     decided = Corrections.load(corrections) if isinstance(corrections, str | Path) else corrections
-    source = open_data(data, settings, labels=labels, progress=progress)
-    split = corrected_split(source, settings, decided)
+    split = _opened(data, settings, labels, decided, progress=progress)
     if folder is not None and decided is not None and distributed.first():
         folder.mkdir(parents=True, exist_ok=True)
         decided.save(folder / CORRECTIONS)
@@ -161,25 +164,59 @@ def fit(
     )
 
 
+def _opened(
+    data: Any, config: RunConfig, labels: Any, corrections: Corrections | None, *, progress: bool
+) -> Split:
+    """The parts of data of any form."""
+    if not is_stream(data):
+        return corrected_split(open_data(data, config, labels=labels, progress=progress, training=True), config, corrections)
+    for name, given in (("labels=", labels), ("corrections", corrections)):
+        if given is not None:
+            raise ArgumentError(f"{name} belongs to data that are opened as a whole; streams bring their own labels.")
+    return split_stream(open_stream_as(data, config), config)
+
+
 def unit_of(config: RunConfig) -> Literal["query", "class"]:
     """Return what intervals resample: whole classes where the split asks about unseen ones, else single queries."""
     return "class" if config.data.split.startswith("class-disjoint") else "query"
 
 
-def open_data(data: Any, config: RunConfig, *, labels: Any = None, progress: bool = False) -> Source:
+def _sized(config: RunConfig) -> RunConfig:
+    """The configuration with the size of the pictures that the model in ``model.init`` takes."""
+    if config.model.init is None or len(shape := Embedder.saved_shape(config.model.init)) != 3:
+        return config
+    height, width, channels = shape
+    data = config.data
+    size = (data.image_size,) * 2 if isinstance(data.image_size, int) else data.image_size
+    if (size or (height, width)) != (height, width) or data.channels not in ("auto", channels):
+        raise ConfigError(
+            f"data.image_size and data.channels contradict model.init: {config.model.init} takes pictures of "
+            f"{height}×{width} pixels and {channels} channels. Leave them out, or init."
+        )
+    update = {"image_size": (height, width), "channels": channels}
+    return config.model_copy(update={"data": data.model_copy(update=update)})
+
+
+def open_data(
+    data: Any, config: RunConfig, *, labels: Any = None, progress: bool = False, training: bool = False
+) -> Source:
     """Open ``data`` as the configuration says; a ``Source`` stays as it is.
 
-    With ``progress``, reading that takes longer than two seconds says on stderr how far it is.
+    With ``progress``, reading that takes longer than two seconds says on stderr how far it is. For a ``training`` on
+    cached features no picture is decoded before its features are missing, and a damaged one is found then.
     """
     if isinstance(data, Source):
         return open_source(data, labels=labels)
     wanted = config.data
+    late = training and config.training.cache_features is not None and isinstance(data, str | Path)
     return open_source(
         data,
         labels=labels,
         size=wanted.image_size,
         channels=wanted.channels,
         bad_items=wanted.bad_items,
+        verify=not late,
+        **({"memory_limit": 0} if late else {}),
         progress=_ReadingNote() if progress else None,
     )
 
@@ -216,19 +253,23 @@ def fit_split(
     if folder is not None and not resume and distributed.first():
         prepare_folder(folder, split, config, overwrite=overwrite)
     start = time.perf_counter()
+    learner, parts = embedder, split
+    if config.training.cache_features is not None:
+        learner, parts = cached_split(embedder, split, config, note=progress)
     history = train(
-        embedder,
+        learner,
         loss,
-        split.train,
+        parts.train,
         config,
-        validate=_validation(split.validation, config),
+        validate=_validation(parts.validation, config),
         folder=folder,
         resume=resume,
         callbacks=[ProgressBar(measure=config.training.measure)] if progress else [],
     )
     seconds = time.perf_counter() - start
-    table = table_of(embedder, split.test) if len(split.test) else None
-    trained = table_of(embedder, split.train) if config.batches.kind == "pairs" else None
+    embedder.eval()
+    table = table_of(learner, parts.test) if len(parts.test) else None
+    trained = table_of(learner, parts.train) if config.batches.kind == "pairs" else None
     if not distributed.first():  # one rank measures and writes
         distributed.wait()
         return Run(embedder, config, None, table, tuple(history.epochs), seconds, folder)
