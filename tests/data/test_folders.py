@@ -207,12 +207,20 @@ def test_root_without_permission(photos, monkeypatch):
 def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match="the folder is empty; expected"):
         open_source(tmp_path)
-    for number in range(12):
-        save(tmp_path / f"{number}.png")
-    with pytest.raises(
-        DataError, match=r"holds 12 pictures but no class folders; expected .*/<class>/<picture>"
-    ):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"holds neither pictures .* nor class folders; expected .*/<class>"):
         open_source(tmp_path)
+
+
+def test_a_folder_of_pictures_alone_has_no_labels(tmp_path):
+    for number in range(3):
+        save(tmp_path / f"{number}.png")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.warns(DataWarning, match=r"1 skipped: .*notes\.txt"):
+        source = open_source(tmp_path)
+    assert source.labels is None
+    assert source.class_names == ()
+    assert source.ids.tolist() == ["0.png", "1.png", "2.png"]
 
 
 def test_folders_without_any_good_picture(tmp_path):

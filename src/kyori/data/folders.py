@@ -34,6 +34,8 @@ class Listing:
 def open_folder(root: Path, opening: Opening) -> Source:
     """Open `root`: each folder in it is a class, its pictures (at any depth) are the items.
 
+    A folder of pictures without any folder in it is a source without labels.
+
     Ids are paths relative to `root` with forward slashes. When all folders in `root` are named like splits
     (train, training, val, valid, validation, test, testing) and hold folders, these are the classes.
 
@@ -44,8 +46,13 @@ def open_folder(root: Path, opening: Opening) -> Source:
     listing = Listing()
     folders, loose = _entries(root)
     given = _split_folders(folders)
+    flat = [path for path in loose if path.lower().endswith(SUFFIXES)] if not folders else []
+    listing.paths.extend(flat)
     for path in loose:
-        listing.skipped.append((path, "not in a class folder"))
+        if not flat:
+            listing.skipped.append((path, "not in a class folder"))
+        elif not path.lower().endswith(SUFFIXES):
+            listing.skipped.append((path, f"not a picture ({KNOWN})"))
     if given:
         for split, folder in given:
             _list_classes(folder, listing, split)
@@ -57,7 +64,7 @@ def open_folder(root: Path, opening: Opening) -> Source:
         raise listing.unreadable[0]
     source = open_files(
         listing.paths,
-        listing.labels,
+        None if flat else listing.labels,
         np.array([_relative(path, root) for path in listing.paths]),
         {"split": np.array(listing.splits)} if given else {},
         opening,
@@ -142,13 +149,12 @@ def _entries(folder: str | Path) -> tuple[list[str], list[str]]:
 def _check(root: Path, listing: Listing, folders: list[str], loose: list[str]) -> None:
     if listing.paths:
         return
-    pictures = sum(path.lower().endswith(SUFFIXES) for path in loose)
     if not folders and not loose:
         raise DataError(f"{root}: the folder is empty; expected {root}/<class>/<picture>.")
     if not folders:
         raise DataError(
-            f"{root} holds {pictures} pictures but no class folders; expected {root}/<class>/<picture>, "
-            "or a CSV manifest with the columns path and label."
+            f"{root} holds neither pictures ({KNOWN}) nor class folders; expected {root}/<class>/<picture>, "
+            "pictures without labels, or a CSV manifest with the columns path and label."
         )
     detail = (
         f"; the first file is {listing.skipped[0][0]}, {listing.skipped[0][1]}" if listing.skipped else ""

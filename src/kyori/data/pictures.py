@@ -1,5 +1,6 @@
 """Many picture files as one source: common size, bad items, memory or stream."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,35 @@ class FileStore:
     def decode(self, row: int) -> np.ndarray:
         return images.decode(self.paths[row], self.size, self.channels, self.box(row))
 
+    def digests(self, rows: np.ndarray) -> np.ndarray:
+        """(b,) hashes of the files' bytes, and of how they become items."""
+        found = []
+        for row in rows.tolist():
+            try:
+                with open(self.paths[row], "rb") as file:
+                    digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+            except OSError as error:
+                raise ItemError(self.paths[row], error.strerror or str(error)) from error
+            digest.update(self._form(row))
+            found.append(digest.digest())
+        return np.array(found, dtype="S16")
+
+    def stamps(self, rows: np.ndarray) -> np.ndarray:
+        """(b,) hashes of the files' paths, lengths and times, and of how they become items."""
+        found = []
+        for row in rows.tolist():
+            path = os.path.abspath(self.paths[row])
+            try:
+                facts = os.stat(path)
+            except OSError as error:
+                raise ItemError(self.paths[row], error.strerror or str(error)) from error
+            stamp = f"{path} {facts.st_size} {facts.st_mtime_ns} ".encode() + self._form(row)
+            found.append(hashlib.blake2b(stamp, digest_size=16).digest())
+        return np.array(found, dtype="S16")
+
+    def _form(self, row: int) -> bytes:
+        return repr((tuple(self.size), self.channels, self.box(row))).encode()
+
     def load(self, rows: np.ndarray) -> np.ndarray:
         out = np.empty((len(rows), *self.item_shape), dtype=np.uint8)
         for place, row in zip(out, rows, strict=True):
@@ -51,7 +81,7 @@ class FileStore:
 
 def open_files(
     paths: Sequence[str],
-    labels: Sequence[str] | np.ndarray,
+    labels: Sequence[str] | np.ndarray | None,
     ids: np.ndarray,
     columns: Mapping[str, np.ndarray],
     opening: Opening,
@@ -60,7 +90,7 @@ def open_files(
     skipped: Sequence[tuple[str, str]] = (),
     name: str,
 ) -> Source:
-    """Open the pictures at `paths` (n) with their labels (n), ids (n) and boxes (n, 4)."""
+    """Open the pictures at `paths` (n) with their labels (n), if they have any, ids (n) and boxes (n, 4)."""
     bad: dict[int, ItemError] = {}
     rows = range(len(paths))
 
@@ -83,8 +113,10 @@ def open_files(
         raise _nothing_readable(name, bad)
     skipped = [*skipped, *((error.item, error.reason) for _, error in sorted(bad.items()))]
     warn_skipped(skipped, name)
-    codes, class_names = encode_labels(np.asarray(labels)[good], len(good), name)
-    _warn_singletons(codes, class_names, name)
+    codes, class_names = None, ()
+    if labels is not None:
+        codes, class_names = encode_labels(np.asarray(labels)[good], len(good), name)
+        _warn_singletons(codes, class_names, name)
     columns = {column: values[good] for column, values in columns.items()}
     return Source(
         store,

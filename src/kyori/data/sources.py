@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ..errors import ArgumentError, DataError, nearest_name
+from .features import digest_rows
 
 __all__ = ["SPLITS", "ArrayStore", "Opening", "Source", "encode_labels", "split_names"]
 
@@ -190,6 +191,21 @@ class Source:
             ItemError: A file can no longer be read (its path is in the message).
         """
         return self._store.load(self._rows[np.asarray(indices, dtype=np.int64)])
+
+    def digests(self, indices: Any) -> np.ndarray:
+        """(b,) hash, 16 bytes, of what each item holds: of its file's bytes where it has a file, else of the item.
+
+        Raises:
+            ItemError: A file can no longer be read.
+        """
+        rows = self._rows[np.asarray(indices, dtype=np.int64)]
+        own = getattr(self._store, "digests", None)
+        return own(rows) if own is not None else digest_rows(self._store.load(rows))
+
+    def stamps(self, indices: Any) -> np.ndarray | None:
+        """(b,) hash, 16 bytes, of each file's path, length and time, which change with it; None for other items."""
+        own = getattr(self._store, "stamps", None)
+        return None if own is None else own(self._rows[np.asarray(indices, dtype=np.int64)])
 
     def read(self, index: int) -> Any:
         """One item for display: a PIL image as the network sees it, a vector (f,), or a text."""

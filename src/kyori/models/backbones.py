@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, nearest_name
 from ..optional import require
 from .heads import Arrangement
-from .pretrained import load_weights
+from .pretrained import load_weights, published_weights
 
 __all__ = ["BACKBONES", "CNN", "MLP", "arrangement_of", "create_backbone", "feature_count", "output_shape"]
 
@@ -150,7 +150,9 @@ def create_backbone(
             f"pretrained and weights are two starting points; give one. Got weights {weights}."
         )
     if name not in BACKBONES:
-        backbone = _create_timm(name, input_shape, pretrained, own_pooling, options)
+        backbone = _create_timm(name, input_shape, own_pooling, options)
+        if pretrained:
+            weights = published_weights(name, require("timm", extra="image").get_pretrained_cfg(name))
         if weights is not None:
             load_weights(backbone, weights, f"backbone '{name}'")
         return backbone
@@ -235,7 +237,7 @@ def feature_count(backbone: nn.Module, input_shape: Sequence[int]) -> int:
 
 
 def _create_timm(
-    name: str, input_shape: Sequence[int], pretrained: bool, own_pooling: bool, options: dict[str, Any]
+    name: str, input_shape: Sequence[int], own_pooling: bool, options: dict[str, Any]
 ) -> nn.Module:
     timm = require("timm", extra="image", purpose=f"backbone '{name}'")
     if not timm.is_model(name):
@@ -250,7 +252,7 @@ def _create_timm(
         raise ArgumentError(
             f"backbone '{name}' needs images (c, h, w); got vectors of shape {tuple(input_shape)}. Use 'mlp'."
         )
-    build = _TimmBuilder(timm, name, input_shape, pretrained, options)
+    build = _TimmBuilder(timm, name, input_shape, options)
     # the map itself, so that the head's pooling applies; what no pooling of ours suits is pooled by the model
     backbone = build.build(global_pool="")
     arrangement, features, _ = arrangement_of(backbone, build.shape) if build.shape else ("flat", 0, 0)
@@ -268,11 +270,8 @@ def _create_timm(
 class _TimmBuilder:
     """timm.create_model with its failures said in words, and with the pictures' size where the model asks for it."""
 
-    def __init__(
-        self, timm: Any, name: str, input_shape: Sequence[int], pretrained: bool, options: dict[str, Any]
-    ):
-        self.timm, self.name, self.input_shape = timm, name, tuple(input_shape)
-        self.pretrained, self.options = pretrained, options
+    def __init__(self, timm: Any, name: str, input_shape: Sequence[int], options: dict[str, Any]):
+        self.timm, self.name, self.input_shape, self.options = timm, name, tuple(input_shape), options
         self.shape: tuple[int, ...] | None = None
         self.failure = ArgumentError("not built yet")
 
@@ -297,20 +296,11 @@ class _TimmBuilder:
     def _create(self, **more: Any) -> Any:
         settings = {"num_classes": 0, "in_chans": self.input_shape[0], **more, **self.options}
         try:
-            return self.timm.create_model(self.name, pretrained=self.pretrained, **settings)
+            return self.timm.create_model(self.name, pretrained=False, **settings)
         except TypeError as error:
             raise ArgumentError(
                 f"backbone '{self.name}' does not take these options: {error}. Check model.options against "
                 f"timm's documentation of the model; got {self.options}."
-            ) from error
-        except Exception as error:
-            if not self.pretrained:
-                raise
-            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ArgumentError(
-                f"the published weights of '{self.name}' cannot be had ({reason}). Connect to the network once (they "
-                "are kept in Hugging Face's cache), give a safetensors file (model.weights_file), or set pretrained "
-                "to false."
             ) from error
 
 

@@ -207,6 +207,27 @@ class Embedder(nn.Module):
         """How many trained numbers it has."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
+    def on_features(self) -> "Embedder":
+        """An embedder of the same head, sharing its weights, for pooled features (b, k) in place of items."""
+        width = self.head.pooled_features
+        plain = Preprocess("vector", (width,), (0.0,) * width, (1.0,) * width)
+        return Embedder(
+            nn.Identity(),
+            self.head.after_pooling(),
+            plain,
+            normalize=self.normalize,
+            class_names=self.class_names,
+        )
+
+    @staticmethod
+    def saved_shape(folder: str | os.PathLike[str]) -> tuple[int, ...]:
+        """The raw shape of an item, (h, w, c), (f,) or () for texts, that the model in a folder takes.
+
+        Raises:
+            FileFormatError: The folder holds no model.
+        """
+        return tuple(_read_description(Path(folder) / DESCRIPTION)["preprocess"].get("shape", ()))
+
     def freeze(self, what: str | int) -> None:
         """Keep the backbone, or its first stages, as they are: no gradients, statistics as in evaluation.
 

@@ -1,5 +1,6 @@
 """Heads: from features, feature maps or tokens to an embedding."""
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -134,6 +135,14 @@ class Head(nn.Module):
         if norm:
             self.norm = nn.BatchNorm1d(self.embedding_size)
             self.norm.bias.requires_grad_(False)
+
+    def after_pooling(self) -> "Head":
+        """The rest of this head, with the same weights, for features that are pooled already."""
+        rest = copy.copy(self)
+        rest._modules = dict(self._modules)  # a module's copy would share the table of its parts
+        rest.arrangement, rest.first_token = "flat", False
+        rest.pooling = nn.Identity()
+        return rest
 
     def pool(self, features: Tensor) -> Tensor:
         """Return pooled features (b, pooled_features)."""

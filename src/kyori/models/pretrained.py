@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, FileFormatError
+from ..optional import require
 
-__all__ = ["load_weights", "published_scale"]
+__all__ = ["load_weights", "published_scale", "published_weights"]
 
 _PICKLES = (b"PK\x03\x04", b"\x80")  # what PyTorch writes now, and what it wrote before version 1.6
 _PREFIXES = ("module.", "backbone.", "model.", "encoder.", "state_dict.")
@@ -56,6 +57,38 @@ def load_weights(backbone: nn.Module, path: str | os.PathLike[str], name: str = 
     backbone.load_state_dict({**found, **counters})
 
 
+def published_weights(name: str, facts: Any) -> Path:
+    """Return the safetensors file with the published weights of a timm model, downloaded if it is not there yet.
+
+    timm itself would fall back on a pickle where a model has no such file.
+
+    Args:
+        name: The model.
+        facts: timm's description of its weights.
+
+    Raises:
+        ArgumentError: There are none, only a pickle, or the network cannot be reached.
+    """
+    repository = getattr(facts, "hf_hub_id", None)
+    if not repository:
+        raise ArgumentError(
+            f"timm knows no weights of '{name}' as safetensors; choose a name with a tag of "
+            "timm.list_pretrained(), give a file (model.weights_file), or set pretrained to false."
+        )
+    hub = require("huggingface_hub", extra="image", purpose="published weights")
+    named = getattr(facts, "hf_hub_filename", None) or "model.safetensors"
+    file = named.replace("pytorch_model.bin", "model.safetensors")
+    try:
+        return Path(hub.hf_hub_download(repository, file))
+    except Exception as error:  # of the hub's client, of requests, of the disk
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ArgumentError(
+            f"the published weights of '{name}' ({repository}, {file}) cannot be had ({reason}). Connect once "
+            "once (they are kept in Hugging Face's cache), give a safetensors file (model.weights_file), or set "
+            "pretrained to false."
+        ) from error
+
+
 def published_scale(name: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Return mean and deviation of each channel that the published weights of a timm model expect, in [0, 1].
 
@@ -95,7 +128,8 @@ def _fitted(
     """The tensors under the backbone's names, as far as names and conversions tell."""
     found = _without_prefix(tensors, wanted)
     facts = getattr(backbone, "pretrained_cfg", None) or {}
-    if facts and set(found) != set(wanted):
+    same = set(found) == set(wanted) and all(found[key].shape == wanted[key].shape for key in found)
+    if facts and not same:
         convert = getattr(sys.modules.get(type(backbone).__module__), "checkpoint_filter_fn", None)
         if convert is not None:
             found = dict(_converted(convert, found, backbone))
