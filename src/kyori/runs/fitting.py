@@ -15,6 +15,7 @@ from torch import nn
 
 from .. import distributed
 from ..data import Corrections, Source, Split, balanced_pairs, make_split, open_source
+from ..data.streams import is_stream
 from ..errors import ArgumentError, ConfigError, DataError, KyoriError, nearest_name
 from ..evaluation import evaluate, evaluate_pairs
 from ..models import Embedder
@@ -25,6 +26,7 @@ from ..training import recipe as find_recipe
 from ..vectors import VectorTable
 from .caching import cached_split
 from .folder import Run, check_folder, is_own_split, open_run, prepare_folder, save_run, short_name
+from .streaming import open_stream_as, split_stream
 
 __all__ = [
     "default_folder",
@@ -106,7 +108,8 @@ def fit(
     """Learn a distance from labelled data, measure it on held-out items, and keep all of it in one folder.
 
     Args:
-        data: Whatever :func:`kyori.open_source` opens: a folder of class folders, a manifest, arrays ``(X, y)``, ….
+        data: Whatever :func:`kyori.open_source` opens: a folder of class folders, a manifest, arrays ``(X, y)``, …; or
+            what is read as a stream: tar or Parquet shards, by path, pattern or URL, or an ``IterableDataset``.
         labels: Labels ``(n,)`` where ``data`` is an array without them.
         out: Run folder to write; None keeps the run in memory only.
         config: Starting point: a :class:`~kyori.training.RunConfig` or a YAML file.
@@ -146,8 +149,7 @@ def fit(
         check_folder(folder, resume=resume)  # before minutes go into reading pictures
         distributed.wait()  # all ranks have looked before one writes
     decided = Corrections.load(corrections) if isinstance(corrections, str | Path) else corrections
-    source = open_data(data, settings, labels=labels, progress=progress, training=True)
-    split = corrected_split(source, settings, decided)
+    split = _opened(data, settings, labels, decided, progress=progress)
     if folder is not None and decided is not None and distributed.first():
         folder.mkdir(parents=True, exist_ok=True)
         decided.save(folder / CORRECTIONS)
@@ -160,6 +162,22 @@ def fit(
         report=report,
         backbone=backbone if isinstance(backbone, nn.Module) else None,
     )
+
+
+def _opened(
+    data: Any, config: RunConfig, labels: Any, corrections: Corrections | None, *, progress: bool
+) -> Split:
+    """The parts of data of any form."""
+    if not is_stream(data):
+        return corrected_split(
+            open_data(data, config, labels=labels, progress=progress, training=True), config, corrections
+        )
+    for name, given in (("labels=", labels), ("corrections", corrections)):
+        if given is not None:
+            raise ArgumentError(
+                f"{name} belongs to data that are opened as a whole; streams bring their own labels."
+            )
+    return split_stream(open_stream_as(data, config), config)
 
 
 def unit_of(config: RunConfig) -> Literal["query", "class"]:
