@@ -32,6 +32,9 @@ class Result:
             None for a measure of the whole table (AUC, NMI).
         n: How many queries, pairs or items the value rests on.
         protocol: Whatever else one must know to repeat it: k, metric, skipped queries, resampled unit.
+        influence: ``(q,)`` float32, what each item adds to ``value``, as a query and as an answer to the others: their
+            mean is ``value``, and their variance over q (of their means by class, where classes are the unit) is that
+            of ``value``. None where queries are independent: a gallery of its own, listed pairs.
     """
 
     measure: str
@@ -41,6 +44,7 @@ class Result:
     per_query: NDArray[np.float32] | None = None
     n: int = 0
     protocol: dict[str, Any] = field(default_factory=dict)
+    influence: NDArray[np.float32] | None = None
 
     def __str__(self) -> str:
         return f"{self.measure} {self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -173,11 +177,13 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
         "n": result.n,
         "protocol": {k: _number(v) if isinstance(v, float) else v for k, v in result.protocol.items()},
         "per_query": None if result.per_query is None else _to_list(result.per_query),
+        "influence": None if result.influence is None else _to_list(result.influence),
     }
 
 
 def _result_from_dict(data: dict[str, Any]) -> Result:
     per_query = data["per_query"]
+    influence = data.get("influence")  # files of before have none
     return Result(
         measure=str(data["measure"]),
         value=_float(data["value"]),
@@ -186,6 +192,7 @@ def _result_from_dict(data: dict[str, Any]) -> Result:
         per_query=None if per_query is None else np.array(per_query, np.float32),  # None becomes NaN
         n=int(data["n"]),
         protocol=dict(data["protocol"]),
+        influence=None if influence is None else np.array(influence, np.float32),
     )
 
 

@@ -76,18 +76,24 @@ class Bootstrap:
         # Σ_{i,j} (wᵢ + wⱼ − 1) x_ij; where few pairs carry a cell the linear part can fall below none.
         return np.maximum(2 * sums - values.sum(axis=0, dtype=np.float64), 0)
 
-    def mean(self, values: NDArray[np.floating]) -> tuple[float, float]:
+    def mean(
+        self, values: NDArray[np.floating], shares: NDArray[np.floating] | None = None
+    ) -> tuple[float, float]:
         """Return the interval of the mean of the ``(n,)`` values that are not NaN; NaN without resamples.
 
-        Its variance is that of infinitely many resamples, times u / (u − 1) for u items or classes, which a
+        Where the values depend on each other ``shares`` ``(n,)`` says what each item adds to the mean, in all its
+        roles. Its variance is that of infinitely many resamples, times u / (u − 1) for u items or classes, which a
         resample leaves out; its ends are those of :func:`share_interval` where all values lie between 0 and 1.
         """
         known = ~np.isnan(values)
         if self.replicates == 0 or not known.any():
             return math.nan, math.nan
-        classes = None if self.classes is None else self.classes[known]
-        units = influence(values[known][None].astype(np.float64), classes)[0]
-        u, mean = len(units), float(units.mean())
+        if shares is None:
+            classes = None if self.classes is None else self.classes[known]
+            units = influence(values[known][None].astype(np.float64), classes)[0]
+        else:
+            units = influence(shares[None].astype(np.float64), self.classes)[0]
+        u, mean = len(units), float(values[known].mean())
         variance = float(units.var(ddof=1)) / u if u > 1 else 0.0
         if values[known].min() < 0 or values[known].max() > 1:
             return mean_interval(mean, variance, u - 1)

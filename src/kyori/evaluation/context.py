@@ -37,6 +37,13 @@ class Context:
     curves: dict[str, dict[str, NDArray[Any]]] = field(default_factory=dict)
 
     @property
+    def effects(self) -> Unit | None:
+        """Whose effects on the other queries the intervals need; None where the gallery is another table."""
+        if self.resamples.replicates == 0 or not self.task.within:
+            return None
+        return "query" if self.resamples.classes is None else "class"
+
+    @property
     def protocol(self) -> dict[str, Any]:
         unit = "query" if self.resamples.classes is None else "class"
         gallery = "the other items" if self.task.within else "a gallery"

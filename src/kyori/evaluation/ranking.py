@@ -5,14 +5,15 @@ product then tells what could be as close (:class:`kyori.neighbors.Screen`); onl
 rounding could turn is computed exactly. Where positives are many, each row of exact distances is sorted.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..neighbors import Screen, distance_blocks, first_keys, order_bits, order_keys
+from .ahead import Ahead
 from .task import Task
 
 __all__ = ["Ranks", "rank_blocks"]
@@ -39,6 +40,8 @@ class Ranks:
             query. Positives deeper than was asked for are left out, but for the first of each query.
         positives: ``(b,)`` number of positives of each query.
         tied: ``(b,)`` whether a positive and a negative are at exactly the same distance, as deep as was asked for.
+        column: ``(p,)`` gallery column of each positive.
+        ahead: What stands before each positive, where that was asked for.
     """
 
     rows: slice
@@ -46,6 +49,8 @@ class Ranks:
     rank: Counts
     positives: Counts
     tied: NDArray[np.bool_]
+    column: Counts
+    ahead: Ahead | None = None
 
 
 def rank_blocks(
@@ -55,6 +60,8 @@ def rank_blocks(
     rows: slice | None = None,
     block_rows: int | None = None,
     memory: int | None = None,
+    ahead: bool = False,
+    listed: bool = False,
 ) -> Iterator[Ranks]:
     """Yield the ranks of one block of queries after the other.
 
@@ -64,6 +71,8 @@ def rank_blocks(
         rows: The queries to do; all when left out.
         block_rows: Queries of a block; chosen by the memory when left out.
         memory: Bytes that the working arrays of a block may take, on top of the vectors.
+        ahead: Whether it is wanted what stands before each positive (of those that are not left out).
+        listed: Whether that should be a list for every row.
 
     Raises:
         ArgumentError: ``block_rows`` or ``memory`` is too small to do anything.
@@ -81,21 +90,21 @@ def rank_blocks(
     few = int(positives.sum()) * _FEW <= q * m
     if task.metric in Screen.METRICS and few and m >= _LEAST_ITEMS:
         screen = Screen(task.queries, task.gallery, task.metric)
-        step = block_rows or max(1, min(1024, budget // (16 * min(m, _WIDTH))))
+        step = block_rows or max(1, min(1024, budget // ((64 if listed else 16) * min(m, _WIDTH))))
         for start in range(todo.start, todo.stop, step):
             block = slice(start, min(start + step, todo.stop))
-            ranks = _screened(task, screen, block)
+            ranks = _screened(task, screen, block, ahead, listed)
             if ranks is None:  # a poor embedding: the other blocks will not be better
                 todo = slice(start, todo.stop)
                 break
             yield ranks
         else:
             return
-    yield from _sorted(task, todo, depth, positives, block_rows, budget)
+    yield from _sorted(task, todo, depth, positives, block_rows, budget // 2 if ahead else budget, ahead)
 
 
 def _sorted(
-    task: Task, rows: slice, depth: int, positives: Counts, block_rows: int | None, memory: int
+    task: Task, rows: slice, depth: int, positives: Counts, block_rows: int | None, memory: int, ahead: bool
 ) -> Iterator[Ranks]:
     """Sort the exact distances of each query, no deeper than asked for."""
     m = len(task.gallery)
@@ -109,36 +118,54 @@ def _sorted(
         closest = np.where(positive, keys, far).min(axis=1, keepdims=True)
         first = 1 + (keys < closest).sum(axis=1)
         tied = ((keys >> 32 == closest >> 32) & ~positive).any(axis=1)
-        query, rank = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        query, rank, column = (np.zeros(0, np.int64) for _ in range(3))
+        columns = np.zeros((len(keys), 0), np.int64)
+        beyond_column = closest[:, 0] & 0xFFFFFFFF
         if depth:
             deep = min(depth + 1, m)  # one more shows a tie between the last and the next
-            hits = np.take_along_axis(positive, first_keys(keys, deep), axis=1)
+            columns = first_keys(keys, deep)
+            hits = np.take_along_axis(positive, columns, axis=1)
             level = keys[:, :deep] >> 32
             tied |= ((level[:, 1:] == level[:, :-1]) & (hits[:, 1:] != hits[:, :-1])).any(axis=1)
             query, place = np.nonzero(hits)
-            rank = place + 1
+            rank, column = place + 1, columns[query, place]
         found = np.bincount(query, minlength=len(keys)) > 0
         beyond = np.flatnonzero(~found & (positives[block] > 0))
-        order = np.argsort(np.concatenate([query, beyond]), kind="stable")
-        yield Ranks(
+        query = np.concatenate([query, beyond])
+        order = np.argsort(query, kind="stable")
+        ranks = Ranks(
             block,
-            np.concatenate([query, beyond])[order],
+            query[order],
             np.concatenate([rank, first[beyond]])[order],
             positives[block],
             tied & (positives[block] > 0),
+            np.concatenate([column, beyond_column[beyond]])[order],
         )
+        yield replace(ranks, ahead=_of_lists(columns, ranks)) if ahead else ranks
 
 
-def _screened(task: Task, screen: Screen, rows: slice) -> Ranks | None:
+def _of_lists(columns: Counts, ranks: Ranks) -> Ahead:
+    """Return what stands before each positive, out of the ``(b, deep)`` closest; nothing for one deeper than that."""
+    b, deep = columns.shape
+    place = np.where(ranks.rank <= deep, ranks.query * deep + ranks.rank - 1, ranks.query * deep)
+    none = np.zeros(0, np.int64)
+    low = np.full(len(place), -np.inf, np.float32)
+    return Ahead(np.arange(b + 1) * deep, columns.ravel(), place, none, none, none, low, lambda: iter(()))
+
+
+def _screened(
+    task: Task, screen: Screen, rows: slice, ahead: bool = False, listed: bool = False
+) -> Ranks | None:
     """Rank by the screen, or return None where too much is too close for it."""
     b = rows.stop - rows.start
     query, column = task.positive_pairs(rows)
     distance, value = screen.exact(rows.start + query, column)
-    found = _Question.of(screen, rows, query, column, value).answer(task, screen, rows)
+    found = _Question.of(screen, rows, query, column, value).answer(task, screen, rows, listed)
     if found is None:
         return None
-    closer, of, rivals = found
+    closer, of, rivals, near = found
     rank, tied = closer + 1, np.zeros(b, np.bool_)
+    before = np.zeros(len(of), np.bool_)
     if len(of):
         pair, place = np.unique((query[of] << 32) | rivals, return_inverse=True)
         exact = screen.exact(rows.start + (pair >> 32), pair & 0xFFFFFFFF)[0][place]
@@ -147,7 +174,8 @@ def _screened(task: Task, screen: Screen, rows: slice) -> Ranks | None:
         negative = task.gallery_classes[rivals] != task.query_classes[rows][query[of]]
         tied[query[of[(exact == distance[of]) & negative]]] = True
     order = np.lexsort((rank, query))
-    return Ranks(rows, query, rank[order], np.bincount(query, minlength=b), tied)
+    stands = replace(near, of=of[before], rival=rivals[before]).taken(order) if ahead else None
+    return Ranks(rows, query, rank[order], np.bincount(query, minlength=b), tied, column[order], stands)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,22 +210,27 @@ class _Question:
         starts = np.searchsorted(query, np.arange(b + 1))
         return cls(query, column, _rounded(value - slack, -1), high, starts, limit)
 
-    def answer(self, task: Task, screen: Screen, rows: slice) -> tuple[Counts, Counts, Counts] | None:
-        """Return ``(p,)`` how many are closer, and the unsure pairs: which positive, and which gallery column."""
+    def answer(
+        self, task: Task, screen: Screen, rows: slice, listed: bool
+    ) -> tuple[Counts, Counts, Counts, Ahead] | None:
+        """Return ``(p,)`` how many are closer, the unsure pairs (which positive, which column), and who is ahead.
+
+        Args:
+            task: Who is compared with whom.
+            screen: Of the task.
+            rows: The block.
+            listed: Whether every row is sorted, however far its positives are.
+        """
         m, b = len(task.gallery), len(self.limit)
         closer = np.zeros(len(self.query), np.int64)
-        excluded = task.excluded_pairs(rows)
         wide = np.zeros(0, np.int64)
         keys, columns = [], []
         of, rivals = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for start in range(0, m, _WIDTH):
-            values = screen.block(rows, slice(start, min(start + _WIDTH, m)))
-            inside = (excluded[1] >= start) & (excluded[1] < start + values.shape[1])
-            values[excluded[0][inside], excluded[1][inside] - start] = np.inf
+        scan = _scanned(task, screen, rows)
+        for start, values in scan():
             close = values <= self.limit[:, None]
-            if (
-                start == 0
-            ):  # where a positive is far away, counting is cheaper than sorting what lies before it
+            if start == 0 and not listed:
+                # Where a positive is far away, counting is cheaper than sorting what lies before it.
                 counts = np.array([np.count_nonzero(row) for row in close])
                 wide = np.flatnonzero(counts > max(values.shape[1] // _WIDE, 64))
             close[wide] = False
@@ -209,10 +242,14 @@ class _Question:
                 self._count(i, values[i], start, closer, of, rivals)
             if sum(map(len, of)) > b * m // _CROWDED:
                 return None
-        self._sort(np.concatenate(keys), np.concatenate(columns), wide, closer, of, rivals)
+        starts, ordered, place = self._sort(
+            np.concatenate(keys), np.concatenate(columns), wide, closer, of, rivals
+        )
         if sum(map(len, of)) > b * m // _CROWDED:
             return None
-        return closer, np.concatenate(of), np.concatenate(rivals)
+        none = np.zeros(0, np.int64)
+        near = Ahead(starts, ordered, place, none, none, wide, self.low, scan)
+        return closer, np.concatenate(of), np.concatenate(rivals), near
 
     def _sort(
         self,
@@ -222,8 +259,12 @@ class _Question:
         closer: Counts,
         of: list[Counts],
         rivals: list[Counts],
-    ) -> None:
-        """Answer for the rows that are not wide, out of what lies within their limits."""
+    ) -> tuple[Counts, Counts, Counts]:
+        """Answer for the rows that are not wide, out of what lies within their limits.
+
+        Returns:
+            Where each row begins, the columns in order, and where those before each positive end.
+        """
         order = np.argsort(keys, kind="stable")
         keys, columns = keys[order], columns[order]
         narrow = np.ones(len(self.limit), np.bool_)
@@ -232,13 +273,17 @@ class _Question:
         query = self.query[asked]
         from_ = np.searchsorted(keys, _keys(query, self.low[asked]), side="left")
         to = np.searchsorted(keys, _keys(query, self.high[asked]), side="right")
-        closer[asked] = from_ - np.searchsorted(keys, query << 32)
+        starts = np.searchsorted(keys, np.arange(len(self.limit) + 1) << 32)
+        closer[asked] = from_ - starts[query]
         # The window of a positive holds itself; whatever else is in it is too close to be told apart by float32.
         unsure = np.flatnonzero(to - from_ > 1)
         widths = (to - from_)[unsure]
         at = np.arange(int(widths.sum())) - np.repeat(np.cumsum(widths) - widths - from_[unsure], widths)
         of.append(np.repeat(asked[unsure], widths))
         rivals.append(columns[at])
+        place = starts[self.query]
+        place[asked] = from_
+        return starts, columns, place
 
     def _count(
         self,
@@ -265,6 +310,29 @@ class _Question:
             columns = np.flatnonzero((values >= self.low[p]) & (values <= self.high[p]))
             of.append(np.full(len(columns), p))
             rivals.append(columns + start)
+
+
+def _scanned(
+    task: Task, screen: Screen, rows: slice
+) -> Callable[[], Iterator[tuple[int, NDArray[np.float32]]]]:
+    """Return how to go through the values of a block, once and again, infinite where a pair is no pair.
+
+    Kept where they are one block of columns, else computed anew.
+    """
+    m = len(task.gallery)
+    excluded = task.excluded_pairs(rows)
+    kept: list[NDArray[np.float32]] = []
+
+    def scan() -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for start in range(0, m, _WIDTH):
+            values = kept[0] if kept else screen.block(rows, slice(start, min(start + _WIDTH, m)))
+            inside = (excluded[1] >= start) & (excluded[1] < start + values.shape[1])
+            values[excluded[0][inside], excluded[1][inside] - start] = np.inf
+            if m <= _WIDTH and not kept:
+                kept.append(values)
+            yield start, values
+
+    return scan
 
 
 def _keys(query: Counts, values: NDArray[np.float32]) -> Counts:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..results import Result
-from .context import Context
+from .context import Context, Unit
+from .influence import Effects, EffectSums, influences
 from .measures import Measure
 from .per_query import PerQueryFile
 from .ranking import Ranks, rank_blocks
@@ -30,16 +31,23 @@ def retrieval_results(context: Context, measures: Sequence[Measure]) -> list[Res
     found = context.retrieval
     if found is None:
         found = retrieve(
-            context.task, measures, context.block_rows, memory=context.memory, stream=context.per_query
+            context.task,
+            measures,
+            context.block_rows,
+            memory=context.memory,
+            stream=context.per_query,
+            effects=context.effects,
         )
     missing = found.positives == 0
     if missing.any():
         _apply_policy(context, found, missing)
     undirected = context.task.undirected()
+    for values in found.values.values():
+        values[undirected] = np.nan
+    shares = _influences(context, found)
     results = []
     for measure in measures:
-        values = found.values[measure.key]
-        values[undirected] = np.nan
+        values, influence = found.values[measure.key], shares.get(measure.key)
         n = int((~np.isnan(values)).sum())
         protocol = context.protocol | {
             "no_positive": context.no_positive,
@@ -49,9 +57,24 @@ def retrieval_results(context: Context, measures: Sequence[Measure]) -> list[Res
         if measure.k:
             protocol["k"] = measure.k
         mean = float(np.nanmean(values)) if n else math.nan
-        interval = context.resamples.mean(values)
-        results.append(Result(measure.key, mean, *interval, values.astype(np.float32), n, protocol))
+        interval = context.resamples.mean(values, influence)
+        per_query = values.astype(np.float32)
+        results.append(Result(measure.key, mean, *interval, per_query, n, protocol, influence))
     return results
+
+
+def _influences(context: Context, found: "Retrieval") -> dict[str, NDArray[np.float32] | None]:
+    if found.effects is None:
+        return {}
+    shares = influences(
+        context.task,
+        found.values,
+        found.effects,
+        unit_class=context.effects == "class",
+        zero=context.no_positive == "zero",
+    )
+    # Rounded before intervals are drawn from them: then they do not depend on the blocks in which they were added up.
+    return {key: None if share is None else share.astype(np.float32) for key, share in shares.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +86,13 @@ class Retrieval:
         positives: ``(q,)`` number of positives R of each query.
         tied: Number of queries whose values depend on how ties are broken: among what was ranked, a positive and a
             negative are at exactly the same distance.
+        effects: What the measures would gain without each item, or class; None where that was not asked.
     """
 
     values: dict[str, Values]
     positives: Counts
     tied: int
+    effects: Effects | None = None
 
 
 def retrieve(
@@ -78,15 +103,23 @@ def retrieve(
     rows: slice | None = None,
     memory: int | None = None,
     stream: PerQueryFile | None = None,
+    effects: Unit | None = None,
 ) -> Retrieval:
-    """Rank the gallery for every query (of ``rows``), no deeper than the measures ask, and measure each ranking."""
+    """Rank the gallery for every query (of ``rows``), no deeper than the measures ask, and measure each ranking.
+
+    With ``effects`` also ask what each measure would be without each item, or without each class.
+    """
     rows = slice(0, len(task.queries)) if rows is None else rows
     n = rows.stop - rows.start
     values = {measure.key: np.full(n, np.nan) for measure in measures}
     counts = np.zeros(n, np.int64)
-    depth = max(_depth(measure, task) for measure in measures)
+    depth = max(_depth(measure, task, effects) for measure in measures)
     tied = 0
-    for ranks in rank_blocks(task, depth, rows=rows, block_rows=block_rows, memory=memory):
+    sums = None if effects is None else EffectSums(task, measures, classes=effects == "class")
+    asked = {"ahead": effects is not None, "listed": effects == "class"}
+    for ranks in rank_blocks(task, depth, rows=rows, block_rows=block_rows, memory=memory, **asked):
+        if sums is not None:
+            sums.add(ranks)
         at = slice(ranks.rows.start - rows.start, ranks.rows.stop - rows.start)
         counts[at] = ranks.positives
         tied += int(ranks.tied.sum())
@@ -95,7 +128,7 @@ def retrieve(
             values[measure.key][at][answerable] = _measure(ranks, measure)[answerable]
         if stream is not None:
             stream.write(ranks.rows, {"positives": counts[at]} | {key: of[at] for key, of in values.items()})
-    return Retrieval(values, counts, tied)
+    return Retrieval(values, counts, tied, None if sums is None else sums.effects())
 
 
 def _measure(ranks: Ranks, measure: Measure) -> Values:
@@ -167,8 +200,11 @@ def _apply_policy(context: Context, found: Retrieval, missing: NDArray[np.bool_]
         context.notes.append(f"{what}; they are skipped (no_positive='skip').")
 
 
-def _depth(measure: Measure, task: Task) -> int:
+def _depth(measure: Measure, task: Task, effects: Unit | None) -> int:
     """Return how many answers of each query the measure looks at; 0 where it only needs the first positive."""
+    if effects is not None:  # what it is without a positive depends on all of them, or on the second
+        shallow = effects == "query" and measure.family in ("recall", "precision")
+        return min(measure.k, len(task.gallery)) if shallow else len(task.gallery)
     match measure.family:
         case "recall" | "mrr":
             return 0

@@ -1,0 +1,123 @@
+"""Who stands before whom: the items that a query ranks before its positives, to ask what would be without one of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Ahead", "joined"]
+
+Counts = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """The gallery items before each positive of a block, other positives among them.
+
+    Most rows are lists: ``columns[starts[i] : place[p]]`` stand before positive p of row i. Rows in which a positive
+    is far away are not sorted; their items are compared with ``low`` when they are asked for.
+
+    Attributes:
+        starts: ``(b + 1,)`` where the list of each row begins.
+        columns: ``(e,)`` gallery columns, the closest first in each row.
+        place: ``(p,)`` position in ``columns`` where those before the positive end.
+        of: ``(u,)`` more of them, one by one: before which positive,
+        rival: ``(u,)`` which column.
+        wide: ``(w,)`` rows that are compared.
+        low: ``(p,)`` an item of a wide row stands before the positive where its value is below this one.
+        values: Yields the first column and the ``(b, ·)`` values of each block of columns.
+    """
+
+    starts: Counts
+    columns: Counts
+    place: Counts
+    of: Counts
+    rival: Counts
+    wide: Counts
+    low: NDArray[np.float32]
+    values: Callable[[], Iterator[tuple[int, NDArray[np.float32]]]]
+
+    def taken(self, order: Counts) -> "Ahead":
+        """Return the same with the positives in another order."""
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return Ahead(
+            self.starts,
+            self.columns,
+            self.place[order],
+            back[self.of],
+            self.rival,
+            self.wide,
+            self.low[order],
+            self.values,
+        )
+
+    def add(self, weights: Floats, query: Counts, totals: Floats) -> Floats:
+        """Add to each item what the positives behind it weigh.
+
+        Args:
+            weights: ``(s, p)`` of each positive, for s measures.
+            query: ``(p,)`` the row of each positive, ascending.
+            totals: ``(s, m)``, to which is added.
+
+        Returns:
+            ``(s,)`` sum of the squares of what was added, pair of query and item by pair.
+        """
+        squares = np.zeros(len(weights))
+        for s, weight in enumerate(weights):
+            squares[s] += self._add_listed(weight, query, totals[s])
+            if len(self.of):
+                more = weight[self.of]
+                totals[s] += np.bincount(self.rival, more, totals.shape[1])
+                squares[s] += more @ more
+        if len(self.wide):
+            squares += self._add_wide(weights, query, totals)
+        return squares
+
+    def _add_listed(self, weight: Floats, query: Counts, totals: Floats) -> float:
+        active = np.flatnonzero(weight)
+        row = query[active]
+        reach = self.place[active] - self.starts[row]
+        lengths = np.zeros(len(self.starts) - 1, np.int64)
+        np.maximum.at(lengths, row, reach)
+        at = joined(self.starts[:-1], lengths)
+        if len(at) == 0:
+            return 0.0
+        begin = (np.cumsum(lengths) - lengths)[row]
+        steps = np.bincount(begin, weight[active], len(at) + 1)
+        steps -= np.bincount(begin + reach, weight[active], len(at) + 1)
+        added = np.cumsum(steps[:-1])
+        totals += np.bincount(self.columns[at], added, len(totals))
+        return float(added @ added)
+
+    def _add_wide(self, weights: Floats, query: Counts, totals: Floats) -> Floats:
+        squares = np.zeros(len(weights))
+        bounds = np.searchsorted(query, np.stack([self.wide, self.wide + 1], axis=1))
+        for start, values in self.values():
+            for row, (first, last) in zip(self.wide.tolist(), bounds.tolist(), strict=True):
+                order = first + np.argsort(self.low[first:last])
+                lows, behind = self.low[order], weights[:, order]
+                for s in np.flatnonzero(behind.any(axis=1)):
+                    active = np.flatnonzero(behind[s])
+                    limits = lows[active]
+                    near = np.flatnonzero(values[row] < limits[-1])
+                    tails = np.cumsum(behind[s, active][::-1])[::-1]
+                    if len(active) == 1:
+                        added = np.full(len(near), tails[0])
+                    else:
+                        added = tails[np.searchsorted(limits, values[row, near], side="right")]
+                    totals[s, start + near] += added
+                    squares[s] += added @ added
+        return squares
+
+
+def joined(starts: Counts, lengths: Counts) -> Counts:
+    """Return the positions ``starts[i] … starts[i] + lengths[i] − 1`` of all ranges, one after the other.
+
+    >>> joined(np.array([5, 9]), np.array([2, 3])).tolist()
+    [5, 6, 9, 10, 11]
+    """
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
