@@ -314,11 +314,14 @@ class _Groups:
         self._items = items[usable[codes[items]]]
         self.sizes = counts[usable]
         self.starts = np.cumsum(self.sizes) - self.sizes
-        self._codes = np.repeat(np.arange(len(self.sizes)), self.sizes)
+        small = np.min_scalar_type(max(len(self.sizes) - 1, 0))  # NumPy sorts 16 bits by counting
+        self._codes = np.repeat(np.arange(len(self.sizes), dtype=small), self.sizes)
 
     def shuffled(self, rng: np.random.Generator) -> np.ndarray:
         """Positions of the usable items, one class after another, each class in random order."""
-        return self._items[np.lexsort((rng.random(len(self._items)), self._codes))]
+        order = np.argsort(rng.random(len(self._items)))
+        # ordered by class, that order kept within each: what a lexsort gives, in a fraction of its time
+        return self._items[order[np.argsort(self._codes[order], kind="stable")]]
 
 
 def _rounds(rng: np.random.Generator, n: int, width: int, rows: int) -> np.ndarray:

@@ -17,23 +17,16 @@ def is_iterable(data: Any) -> bool:
     """Whether `data` yields items and cannot be indexed, as torch's ``IterableDataset``."""
     if isinstance(data, torch.utils.data.IterableDataset):
         return True
-    plain = isinstance(data, (str, bytes, list, tuple, dict, np.ndarray, torch.Tensor, Source))
-    return not plain and hasattr(data, "__iter__") and not hasattr(data, "__getitem__")
+    if isinstance(data, (str, bytes, set, frozenset, torch.Tensor, Source)) or not hasattr(data, "__iter__"):
+        return False
+    # an iterator or generator can be gone through only once, and training does so again and again
+    return not hasattr(data, "__getitem__") and not hasattr(data, "__next__")
 
 
 class Iterated:
-    """Items of a dataset that yields (item, label), or items alone, the same ones each time it is asked.
-
-    Raises:
-        DataError: It can be gone through only once (a generator).
-    """
+    """Items of a dataset that yields (item, label), or items alone, the same ones each time it is asked."""
 
     def __init__(self, dataset: Any):
-        if not isinstance(dataset, torch.utils.data.IterableDataset) and iter(dataset) is dataset:
-            raise DataError(
-                f"{type(dataset).__name__}: training goes through the items again and again, and this can be done "
-                "once only; give an object whose __iter__ starts anew, such as an IterableDataset."
-            )
         self.dataset = dataset
         self.names = (type(dataset).__name__,)
 

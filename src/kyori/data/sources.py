@@ -10,6 +10,8 @@ import numpy as np
 from ..errors import ArgumentError, DataError, nearest_name
 from .features import digest_rows
 
+from .strings import Strings
+
 __all__ = ["SPLITS", "ArrayStore", "Opening", "Source", "encode_labels", "split_names"]
 
 SPLITS = ("train", "validation", "test")
@@ -100,7 +102,7 @@ class Source:
         store: Store,
         *,
         rows: np.ndarray,
-        ids: np.ndarray,
+        ids: np.ndarray | Strings,
         labels: np.ndarray | None = None,
         class_names: Sequence[str] = (),
         columns: Mapping[str, np.ndarray] | None = None,
@@ -109,7 +111,7 @@ class Source:
     ):
         self._store = store
         self._rows = rows
-        self.ids = ids
+        self.ids: Any = ids
         self.labels = labels
         self.class_names = tuple(class_names)
         self.columns = dict(columns or {})
@@ -125,12 +127,12 @@ class Source:
                 raise DataError(
                     f"{self.name}: {column} must have shape ({n},), one per item; got {values.shape}."
                 )
-        unique, counts = np.unique(self.ids, return_counts=True)
-        if len(unique) < n:
-            twice = unique[counts > 1]
+        repeated = _repeated(self.ids)
+        if repeated is not None:
+            number, first, times = repeated
             raise DataError(
-                f"{self.name}: ids must be unique; {len(twice)} of them occur more than once, "
-                f"the first is {twice[0].item()!r} ({counts[counts > 1][0]} times)."
+                f"{self.name}: ids must be unique; {number} of them occur more than once, "
+                f"the first is {first!r} ({times} times)."
             )
 
     def __len__(self) -> int:
@@ -219,10 +221,25 @@ class Source:
     def fingerprint(self) -> str:
         """Hash of shape, ids, labels and class names: two sources with the same one list the same items."""
         digest = hashlib.sha256(repr((self.item_shape, self.class_names, str(self.ids.dtype))).encode())
-        digest.update(np.ascontiguousarray(self.ids).tobytes())
+        digest.update(
+            self.ids.digest() if isinstance(self.ids, Strings) else np.ascontiguousarray(self.ids).tobytes()
+        )
         if self.labels is not None:
             digest.update(self.labels.tobytes())
         return digest.hexdigest()
+
+
+def _repeated(ids: "np.ndarray | Strings") -> tuple[int, Any, int] | None:
+    """How many ids occur more than once, the first of them and how often; None if all are different."""
+    if isinstance(ids, Strings):
+        return ids.repeated()
+    if len(ids) == 0 or (ids.dtype.kind in "iu" and (ids[1:] > ids[:-1]).all()):
+        return None
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) == len(ids):
+        return None
+    twice = unique[counts > 1]
+    return len(twice), twice[0].item(), int(counts[counts > 1][0])
 
 
 def _is_empty(indices: Any) -> bool:

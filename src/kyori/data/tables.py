@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
 from ..errors import DataError, nearest_name
+from .manifests import MANY, open_many
 from .pictures import open_files
-from .sources import Opening, Source, split_names
+from .sources import SPLIT_ALIASES, Opening, Source, split_names
 from .texts import open_text_table
 
 __all__ = ["open_table"]
@@ -48,12 +50,15 @@ def open_table(path: Path, opening: Opening, extra: Sequence[str] | Literal["all
     table = _read(path)
     layout = next((name for name in LAYOUTS if name in table.column_names), "path")
     kept = _check_columns(path, table, layout, extra)
-    columns = _columns(path, table, kept)
+    many = layout == "path" and table.num_rows >= MANY
+    columns = _columns(path, table.drop_columns(["id"]) if many and "id" in table.column_names else table, kept)
     if layout != "path":
         return open_text_table(path, {name: table[name] for name in table.column_names}, columns, opening)
+    boxes = _boxes(path, table)
+    if many:
+        return open_many(path, table, columns, boxes, opening)
     labels = _labels(path, table["label"])
     paths = _strings(path, table, "path")
-    boxes = _boxes(path, table)
     ids = columns.pop("id", np.array(_default_ids(paths, boxes)))
     full = [os.path.join(path.parent, one) for one in paths]
     return open_files(full, labels, ids, columns, opening, boxes=boxes, name=str(path))
@@ -66,11 +71,12 @@ def _columns(path: Path, table: pa.Table, kept: set[str]) -> dict[str, np.ndarra
         if name == "id":
             columns[name] = np.array(_strings(path, table, name))
         elif name == "split":
-            columns[name] = split_names(_strings(path, table, name), str(path))
+            columns[name] = _splits(path, table)
         elif name in FLAGS:
             columns[name] = _flags(path, table, name)
         elif name in ("category", "sequence"):
-            columns[name] = np.array([_text(value) for value in table[name].to_pylist()], dtype=np.str_)
+            codes, values = _codes(table[name])
+            columns[name] = np.array(values, dtype=np.str_)[codes]
         elif name in kept:
             columns[name] = table[name].to_numpy()
     return columns
@@ -154,22 +160,49 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """A column's different values as texts, "" for a missing one, and each row's place among them (n,)."""
+    encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    if isinstance(encoded, pa.ChunkedArray):  # more characters than one chunk holds
+        encoded = encoded.unify_dictionaries().combine_chunks()
+    return encoded.indices.to_numpy(zero_copy_only=False), [_text(value) for value in encoded.dictionary.to_pylist()]
+
+
+def _splits(path: Path, table: pa.Table) -> np.ndarray:
+    codes, values = _codes(table["split"])
+    wrong = [
+        int(np.flatnonzero(codes == place)[0])
+        for place, value in enumerate(values)
+        if value.lower() not in SPLIT_ALIASES
+    ]
+    if wrong:
+        row = min(wrong)
+        if not values[codes[row]]:
+            raise DataError(f"{path}: row {row + 1} has no value in the column 'split'.")
+        split_names([values[place] for place in codes[: row + 1]], str(path))  # says what is wrong with it
+    return split_names(values, str(path))[codes]
+
+
 def _flags(path: Path, table: pa.Table, name: str) -> np.ndarray:
-    texts = [_text(value).lower() for value in table[name].to_pylist()]
-    for row, text in enumerate(texts):
-        if text not in TRUE and text not in FALSE:
+    codes, values = _codes(table[name])
+    for place, value in enumerate(values):
+        if value.lower() not in TRUE and value.lower() not in FALSE:
+            row = int(np.flatnonzero(codes == place)[0])
             raise DataError(
-                f"{path}: row {row + 1}: {name} must be true, false, 1, 0 or empty; got {text!r}."
+                f"{path}: row {row + 1}: {name} must be true, false, 1, 0 or empty; got {value.lower()!r}."
             )
-    return np.array([text in TRUE for text in texts])
+    return np.array([value.lower() in TRUE for value in values])[codes]
 
 
 def _boxes(path: Path, table: pa.Table) -> np.ndarray | None:
     if BOX[0] not in table.column_names:
         return None
     try:
-        boxes = np.array([table[name].to_pylist() for name in BOX], dtype=np.float64).T
-    except (TypeError, ValueError) as error:
+        boxes = np.stack(
+            [pc.cast(table[name], pa.float64()).combine_chunks().to_numpy(zero_copy_only=False) for name in BOX],
+            axis=1,
+        )
+    except (TypeError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path}: {', '.join(BOX)} must be numbers (pixels): {error}") from error
     wrong = ~(np.isfinite(boxes).all(1) & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
     if wrong.any():
