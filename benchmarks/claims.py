@@ -10,6 +10,7 @@ seconds of this process, so that other work on the machine does not count.
 """
 
 import argparse
+import itertools
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from label_errors import FASHION, read
-from noise import interval
 from numpy.typing import NDArray
 
 import kyori
@@ -29,6 +28,8 @@ from kyori.errors import TrainingError
 from kyori.report.norms import THIRDS, norm_rates
 from kyori.runs.fitting import table_of
 from kyori.training import Callback, Progress, RunConfig, build, train
+from label_errors import FASHION, read
+from noise import interval
 
 
 @dataclass
@@ -37,7 +38,11 @@ class Curve(Callback):
 
     Attributes:
         loss: Its last statistics are read at the end of each epoch.
-        map_at_r, active, spread, seconds: One number an epoch; seconds are CPU time of the training alone, summed up.
+        map_at_r: One number an epoch, as the following; 0 where the vectors are all zero and have no neighbours.
+        active: Share of terms that act.
+        spread: Of the embeddings around their centre, relative to their length.
+        lengths: Mean length of the features before they are scaled to 1, where the loss knows it.
+        seconds: CPU time of the training alone, summed up.
         failed: What ended the training early.
     """
 
@@ -45,6 +50,7 @@ class Curve(Callback):
     map_at_r: list[float] = field(default_factory=list)
     active: list[float] = field(default_factory=list)
     spread: list[float] = field(default_factory=list)
+    lengths: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     failed: str = ""
     clock: float = 0.0
@@ -53,18 +59,21 @@ class Curve(Callback):
     def on_start(self, progress: Progress) -> None:
         self.clock = time.process_time()
 
-    def measure(self, table: kyori.VectorTable) -> dict[str, float]:
+    def measure(self, embedder: kyori.Embedder, source: Source) -> dict[str, float]:
         """The validation: its own time is left out."""
         self.used += time.process_time() - self.clock
+        table = table_of(embedder, source)
         value = float(kyori.evaluate(table, measures=["map@r"], bootstrap=0)["map@r"].value)
-        self.map_at_r.append(value)
+        self.map_at_r.append(0.0 if np.isnan(value) else value)
         self.clock = time.process_time()
         return {"map@r": value}
 
     def on_epoch(self, record: Mapping[str, Any], progress: Progress) -> None:
         self.seconds.append(self.used)
         self.active.append(record["active"] if record["active"] is not None else np.nan)
-        self.spread.append(self.loss.stats.get("spread", np.nan))
+        stats = self.loss.stats
+        self.spread.append(stats.get("spread", np.nan))
+        self.lengths.append(stats.get("feature_norm", np.nan))
 
 
 def learn(parts: tuple[Source, Source], settings: Mapping[str, Any], seed: int) -> tuple[Curve, Any]:
@@ -77,7 +86,7 @@ def learn(parts: tuple[Source, Source], settings: Mapping[str, Any], seed: int) 
             warnings.simplefilter("ignore")  # a collapse warns, and is what is looked for
             train(
                 embedder, loss, parts[0], config,
-                validate=lambda model: curve.measure(table_of(model, parts[1])), callbacks=[curve],
+                validate=lambda embedder: curve.measure(embedder, parts[1]), callbacks=[curve],
             )  # fmt: skip
     except TrainingError as error:
         curve.failed = str(error).split(";")[0].split(".")[0]
@@ -90,6 +99,17 @@ def said(values: Sequence[float], digits: int = 1, factor: float = 100) -> str:
     if np.isnan(found).all():
         return "–"
     return f"{np.nanmean(found):.{digits}f} ({np.nanmin(found):.{digits}f}–{np.nanmax(found):.{digits}f})"
+
+
+def acting(curves: Sequence[Curve]) -> str:
+    """The mean share of active terms in the first and in the last epoch."""
+    ends = [100 * np.mean([curve.active[place] for curve in curves]) for place in (0, -1)]
+    return f"{ends[0]:.0f} → {ends[1]:.0f} %"
+
+
+def deepest_fall(values: Sequence[float]) -> float:
+    """The largest loss from one epoch to the next."""
+    return max([0.0, *(a - b for a, b in itertools.pairwise(values))])
 
 
 def show(title: str, titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -114,10 +134,11 @@ def contrastive(options: argparse.Namespace) -> None:
         }.items():
             curves = [learn(parts, {**settings, **wanted}, seed)[0] for seed in range(options.seeds)]
             near = [first(c.map_at_r, 0.95 * max(c.map_at_r)) for c in curves]
+            spent = [c.seconds[n] for c, n in zip(curves, near, strict=True)]
             rows.append([
                 method, *(said([c.map_at_r[mark - 1] for c in curves]) for mark in marks if mark <= options.epochs),
-                said([n + 1 for n in near], 0, 1), said([c.seconds[n] for c, n in zip(curves, near, strict=True)], 1, 1),
-                f"{100 * np.mean([c.active[0] for c in curves]):.0f} → {100 * np.mean([c.active[-1] for c in curves]):.0f} %",
+                said([n + 1 for n in near], 0, 1), said(spent, 1, 1),
+                acting(curves),
             ])  # fmt: skip
         after = [f"after {mark}" for mark in marks if mark <= options.epochs]
         show(
@@ -174,8 +195,7 @@ def triplets(options: argparse.Namespace) -> None:
                 curves = [learn(parts, {**settings, **wanted}, seed)[0] for seed in range(options.seeds)]
                 rows.append([
                     f"{lr:g}", mining, said([c.map_at_r[-1] for c in curves]),
-                    f"{100 * np.mean([c.active[0] for c in curves]):.0f} → "
-                    f"{100 * np.mean([c.active[-1] for c in curves]):.0f} %",
+                    acting(curves),
                     said([min(c.spread) for c in curves], 3, 1), said([c.spread[-1] for c in curves], 3, 1),
                     f"{sum(c.spread[-1] < 0.05 for c in curves)} of {len(curves)}",
                 ])  # fmt: skip
@@ -244,19 +264,20 @@ def sphereface(options: argparse.Namespace) -> None:
                 for anneal in (True, False):
                     wanted = {"loss": "sphereface", "margin": margin, "anneal": anneal, "lr": lr}
                     curves = [learn(parts, {**settings, **wanted}, seed)[0] for seed in range(options.seeds)]
-                    ends = [c.map_at_r[-1] if not c.failed else np.nan for c in curves]
+                    ends = [c.map_at_r[-1] if not c.failed else 0.0 for c in curves]
                     gains.append(ends)
-                    fell = [max(0.0, max((a - b for a, b in zip(c.map_at_r, c.map_at_r[1:], strict=False)), default=0.0))
-                            for c in curves]  # fmt: skip
+                    fell = [deepest_fall(curve.map_at_r) for curve in curves]
                     rows.append([
                         f"{lr:g}", f"{margin:g}", "λ from 1000 to 5" if anneal else "none", said(ends),
                         said([c.map_at_r[0] if c.map_at_r else np.nan for c in curves]), said(fell),
+                        said([c.lengths[-1] if c.lengths else np.nan for c in curves], 4, 1),
                         f"{sum(bool(c.failed) for c in curves)} of {len(curves)}",
                         "–" if anneal else interval(100 * (np.array(gains[1]) - np.array(gains[0]))),
                     ])  # fmt: skip
         show(
             f"SphereFace with and without annealing ({name})",
-            ["lr", "m", "annealing", "MAP@R at the end", "after 1 epoch", "deepest fall between epochs", "NaN",
+            ["lr", "m", "annealing", "MAP@R at the end", "after 1 epoch", "deepest fall between epochs",
+             "feature length", "NaN",
              "without − with (95 %)"],
             rows,
         )  # fmt: skip
@@ -281,8 +302,8 @@ def norms(options: argparse.Namespace) -> None:
                 kyori.evaluate(t, measures=["map@r", "silhouette", "distance-ratio"], bootstrap=0)
                 for t in tables
             ]
-            rows.append([method, *(said([f[m].value for f in found], *shape) for m, shape in
-                                   (("map@r", (1, 100)), ("distance-ratio", (3, 1)), ("silhouette", (1, 100))))])  # fmt: skip
+            clusters = [[f[m].value for f in found] for m in ("map@r", "distance-ratio", "silhouette")]
+            rows.append([method, said(clusters[0]), said(clusters[1], 3, 1), said(clusters[2])])
             rates = [norm_rates(table) for table in tables]
             eer = np.array([[100 * part.eer for part in rate] for rate in rates])
             tar = [

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kanji import RESNET, render
-from label_errors import FASHION, read
 from numpy.typing import NDArray
 
 import kyori
+from kanji import RESNET, render
 from kyori.comparison import Board
 from kyori.comparison.diagram import rank_diagram
 from kyori.comparison.ranks import Ranks, rank_methods
+from label_errors import FASHION, read
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods-compared.md"
 MARKS = ("<!-- tables: written by benchmarks/methods.py -->", "<!-- end of tables -->")

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from label_errors import FASHION, read
 from numpy.typing import NDArray
 from scipy import stats
 
 from kyori.data import Split, open_source
 from kyori.runs import fit_split
 from kyori.training import RunConfig
+from label_errors import FASHION, read
 
 SHARES = (0.0, 0.2, 0.4)
 
