@@ -152,7 +152,7 @@ def create_backbone(
     if name not in BACKBONES:
         backbone = _create_timm(name, input_shape, own_pooling, options)
         if pretrained:
-            weights = published_weights(name, require("timm", extra="image").get_pretrained_cfg(name))
+            weights = published_weights(name, backbone.default_cfg)
         if weights is not None:
             load_weights(backbone, weights, f"backbone '{name}'")
         return backbone

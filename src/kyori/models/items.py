@@ -20,12 +20,13 @@ Preprocessing = Preprocess | NGrams | Tokenizer
 
 
 def batches_of(
-    items: Any, preprocess: Preprocessing, batch_size: int
+    items: Any, preprocess: Preprocessing, batch_size: int, *, longest_first: bool = True
 ) -> Iterator[tuple[np.ndarray | None, Any]]:
     """Yield batches that ``preprocess`` can take, each with the positions (b,) of its items; None: the next in order.
 
-    Pictures are uint8 (b, h, w, c), vectors float32 (b, f). Texts are tokens (b, t), the longest texts first: texts of
-    one length need no padding, and a batch that is too large for the memory says so at once.
+    Pictures are uint8 (b, h, w, c), vectors float32 (b, f). Texts are tokens (b, t), the longest texts first, unless
+    ``longest_first`` is false: texts of one length need no padding, and a batch that is too large for the memory says
+    so at once.
 
     Raises:
         ArgumentError: ``items`` is neither a Source, a list nor an array, or an item has the wrong shape or kind.
@@ -34,14 +35,14 @@ def batches_of(
     if isinstance(items, Source) and items.kind != preprocess.kind:
         raise ArgumentError(f"this model takes {preprocess.kind}s; got a source of {items.kind}s.")
     if not isinstance(preprocess, Preprocess):
-        yield from _from_texts(items, preprocess, batch_size)
+        yield from _from_texts(items, preprocess, batch_size, longest_first)
         return
     for raw in _in_order(items, preprocess, batch_size):
         yield None, raw
 
 
 def _from_texts(
-    items: Any, preprocess: NGrams | Tokenizer, batch_size: int
+    items: Any, preprocess: NGrams | Tokenizer, batch_size: int, longest_first: bool
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     if isinstance(items, Source):
         items = items.load(np.arange(len(items)))
@@ -51,7 +52,9 @@ def _from_texts(
             f"items must be a Source of texts or a list of strings; got {type(items).__name__}.{hint}"
         )
     texts = read_texts(items)
-    order = np.argsort([-len(text) for text in texts], kind="stable")
+    order = np.arange(len(texts))
+    if longest_first:
+        order = np.argsort([-len(text) for text in texts], kind="stable")
     for start in range(0, len(texts), batch_size):
         places = order[start : start + batch_size]
         yield places, preprocess.prepare([texts[place] for place in places.tolist()])

@@ -57,7 +57,7 @@ def load_weights(backbone: nn.Module, path: str | os.PathLike[str], name: str = 
     backbone.load_state_dict({**found, **counters})
 
 
-def published_weights(name: str, facts: Any) -> Path:
+def published_weights(name: str, facts: Mapping[str, Any]) -> Path:
     """Return the safetensors file with the published weights of a timm model, downloaded if it is not there yet.
 
     timm itself would fall back on a pickle where a model has no such file.
@@ -69,14 +69,14 @@ def published_weights(name: str, facts: Any) -> Path:
     Raises:
         ArgumentError: There are none, only a pickle, or the network cannot be reached.
     """
-    repository = getattr(facts, "hf_hub_id", None)
+    repository = facts.get("hf_hub_id")
     if not repository:
         raise ArgumentError(
             f"timm knows no weights of '{name}' as safetensors; choose a name with a tag of "
             "timm.list_pretrained(), give a file (model.weights_file), or set pretrained to false."
         )
     hub = require("huggingface_hub", extra="image", purpose="published weights")
-    named = getattr(facts, "hf_hub_filename", None) or "model.safetensors"
+    named = facts.get("hf_hub_filename") or "model.safetensors"
     file = named.replace("pytorch_model.bin", "model.safetensors")
     try:
         return Path(hub.hf_hub_download(repository, file))

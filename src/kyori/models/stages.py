@@ -6,7 +6,7 @@ from torch import nn
 
 __all__ = ["stages_of"]
 
-_NUMBERED = re.compile(r"^(.*?\.\d+)\.|^(\d+)\.")
+_NUMBERED = re.compile(r"^(\d+|.*?\.\d+)\.")
 
 
 def stages_of(backbone: nn.Module, *, fine: bool = False) -> list[list[str]]:
@@ -49,4 +49,4 @@ def stages_of(backbone: nn.Module, *, fine: bool = False) -> list[list[str]]:
 def _place(name: str) -> str:
     """The part that a weight belongs to: up to the first number in its name, else its first word."""
     found = _NUMBERED.match(name)
-    return (found[1] or found[2]) if found else name.partition(".")[0]
+    return found[1] if found else name.partition(".")[0]
