@@ -127,7 +127,7 @@ def _embed(
     """Vectors (n, d) of all items and, where the loss has a head, the probabilities of their classes."""
     logits: Any = getattr(loss, "logits", None)  # only heads have them
     vectors, parts, start = [], [], 0
-    for raw in batches_of(source, embedder.preprocess, _BATCH):
+    for _, raw in batches_of(source, embedder.preprocess, _BATCH, longest_first=False):
         features = embedder.features(embedder.preprocess(raw, embedder.device)).float()
         found = nn.functional.normalize(features, dim=1) if embedder.normalize else features
         vectors.append(found.cpu().numpy())
