@@ -113,7 +113,8 @@ def open_files(
         raise _nothing_readable(name, bad)
     skipped = [*skipped, *((error.item, error.reason) for _, error in sorted(bad.items()))]
     warn_skipped(skipped, name)
-    codes, class_names = None, ()
+    codes: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
     if labels is not None:
         codes, class_names = encode_labels(np.asarray(labels)[good], len(good), name)
         _warn_singletons(codes, class_names, name)

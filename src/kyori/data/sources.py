@@ -9,7 +9,6 @@ import numpy as np
 
 from ..errors import ArgumentError, DataError, nearest_name
 from .features import digest_rows
-
 from .strings import Strings
 
 __all__ = ["SPLITS", "ArrayStore", "Opening", "Source", "encode_labels", "split_names"]

@@ -236,9 +236,7 @@ def feature_count(backbone: nn.Module, input_shape: Sequence[int]) -> int:
     return output_shape(backbone, input_shape)[0]
 
 
-def _create_timm(
-    name: str, input_shape: Sequence[int], own_pooling: bool, options: dict[str, Any]
-) -> nn.Module:
+def _create_timm(name: str, input_shape: Sequence[int], own_pooling: bool, options: dict[str, Any]) -> Any:
     timm = require("timm", extra="image", purpose=f"backbone '{name}'")
     if not timm.is_model(name):
         known = [*BACKBONES, *timm.list_models()]

@@ -141,8 +141,8 @@ class Embedder(nn.Module):
                         own_pooling=pooling == "auto",
                         **(options or {}),
                     )
-                known = isinstance(backbone, str) and (pretrained or weights is not None)
-                preprocess = _preprocess(inputs, backbone if known else None)
+                started = pretrained or weights is not None
+                preprocess = _preprocess(inputs, backbone if started and isinstance(backbone, str) else None)
             arrangement, width, prefix = arrangement_of(
                 network, output_shape(network, _input_shape(preprocess))
             )
@@ -195,6 +195,11 @@ class Embedder(nn.Module):
             "head_layers": tuple(head.get("layers", ())),
             "head_norm": head.get("norm", False),
         }
+
+    @property
+    def scale(self) -> Preprocess | None:
+        """The preprocessing of pictures and vectors; None for texts, which have no scale."""
+        return self.preprocess if isinstance(self.preprocess, Preprocess) else None
 
     @property
     def device(self) -> torch.device:

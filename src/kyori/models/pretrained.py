@@ -83,9 +83,9 @@ def published_weights(name: str, facts: Mapping[str, Any]) -> Path:
     except Exception as error:  # of the hub's client, of requests, of the disk
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ArgumentError(
-            f"the published weights of '{name}' ({repository}, {file}) cannot be had ({reason}). Connect "
-            "to the network once (they are kept in Hugging Face's cache), give a safetensors file (model.weights_file), or set "
-            "pretrained to false."
+            f"the published weights of '{name}' ({repository}, {file}) cannot be had ({reason}). Connect to the "
+            "network once (they are kept in Hugging Face's cache), give a safetensors file (model.weights_file), or "
+            "set pretrained to false."
         ) from error
 
 

@@ -220,7 +220,7 @@ def open_data(
         channels=wanted.channels,
         bad_items=wanted.bad_items,
         verify=not late,
-        **({"memory_limit": 0} if late else {}),
+        memory_limit=0 if late else 2**30,
         progress=_ReadingNote() if progress else None,
     )
 

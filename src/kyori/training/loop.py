@@ -351,7 +351,7 @@ class _Run:
         with self.profile("preprocess"):
             x = self.embedder.preprocess(raw, self.device)
             if self.augment is not None:
-                x = self.augment(x, self.generator.manual_seed(mixed), self.embedder.preprocess)
+                x = self.augment(x, self.generator.manual_seed(mixed), self.embedder.scale)
         known: Tensor | Pairs
         more: dict[str, Any] = {}
         if batch.pairs is not None:
