@@ -152,11 +152,8 @@ def _listed(values: Mapping[str, str]) -> str:
 
 
 def _augmentation(config: RunConfig) -> str:
-    changed = {name: value for name, value in config.augment.model_dump().items() if value}
-    return (
-        ", ".join(f"{name} {value:g}" if value is not True else name for name, value in changed.items())
-        or "none"
-    )
+    changed = config.augment.model_dump(exclude_defaults=True)
+    return ", ".join(name if value is True else f"{name} {value}" for name, value in changed.items()) or "none"
 
 
 def _amount(values: Iterable[int]) -> int | str:

@@ -83,7 +83,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.channel, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(threads, theirs), name="kyori-cell")
-        self.process.start()
+        with _deaf_to_ctrl_c():
+            self.process.start()
         theirs.close()
         self.started, self.alive = False, True
         self._held: Split | None = None  # what was sent last: cells of one fold follow each other
@@ -132,6 +133,19 @@ class _Worker:
             self.process.kill()
             self.process.join()
         self.channel.close()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start processes that do not hear Ctrl-C, not even while they still import what they need."""
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be set
+        yield
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _killed(number: int) -> str:
