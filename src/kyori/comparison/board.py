@@ -185,7 +185,7 @@ class Board:
         )
 
     def _blocks(self, method: str, name: str) -> dict[tuple[str, int], Block]:
-        """The values of a method by data set and fold: of each query where there are any, else one a training."""
+        """The values of a method by data set and fold: what each item adds, or of each query, else one a training."""
         places: dict[tuple[str, int], list[Cell]] = {}
         for cell in self.of(method):
             places.setdefault(cell.place, []).append(cell)
@@ -193,9 +193,14 @@ class Board:
 
     def _block(self, cells: Sequence[Cell], name: str) -> Block:
         results = [cell.results[name] for cell in cells]
+        groups = cells[0].table.labels if self.unit == "class" else None
+        shares = [
+            r.influence for r in results if r.influence is not None and r.protocol.get("unit") == self.unit
+        ]
+        if len(shares) == len(results) and len({len(values) for values in shares}) == 1:
+            return Block(np.stack(shares), groups, cells[0].dataset)
         per_query = [r.per_query for r in results if r.per_query is not None]
         if len(per_query) == len(results) and len({len(values) for values in per_query}) == 1:
-            groups = cells[0].table.labels if self.unit == "class" else None
             return Block(np.stack(per_query), groups, cells[0].dataset)
         values = np.array([[r.value] for r in results], dtype=float)
         ends = np.array([[r.value - r.low, r.high - r.value] for r in results], dtype=float)

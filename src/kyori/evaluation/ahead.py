@@ -98,19 +98,25 @@ class Ahead:
         for start, values in self.values():
             for row, (first, last) in zip(self.wide.tolist(), bounds.tolist(), strict=True):
                 order = first + np.argsort(self.low[first:last])
-                lows, behind = self.low[order], weights[:, order]
-                for s in np.flatnonzero(behind.any(axis=1)):
-                    active = np.flatnonzero(behind[s])
-                    limits = lows[active]
+                for of, some in _by_depth(weights[:, order]):
+                    limits = self.low[order[: some.shape[1]]]
                     near = np.flatnonzero(values[row] < limits[-1])
-                    tails = np.cumsum(behind[s, active][::-1])[::-1]
-                    if len(active) == 1:
-                        added = np.full(len(near), tails[0])
-                    else:
-                        added = tails[np.searchsorted(limits, values[row, near], side="right")]
-                    totals[s, start + near] += added
-                    squares[s] += added @ added
+                    tails = np.cumsum(some[:, ::-1], axis=1)[:, ::-1]
+                    behind = np.searchsorted(limits, values[row, near], side="right")
+                    for s, tail in zip(of, tails, strict=True):
+                        added = tail[behind]
+                        totals[s, start + near] += added
+                        squares[s] += added @ added
         return squares
+
+
+def _by_depth(weights: Floats) -> Iterator[tuple[list[int], Floats]]:
+    """Yield measures and their weights up to the last positive that weighs: the deepest ones, then the others."""
+    active = weights != 0
+    depth = np.where(active.any(axis=1), weights.shape[1] - np.argmax(active[:, ::-1], axis=1), 0)
+    for of in (depth == depth.max(), depth < depth.max()):
+        if depth[of].any():
+            yield np.flatnonzero(of & (depth > 0)).tolist(), weights[of & (depth > 0), : depth[of].max()]
 
 
 def joined(starts: Counts, lengths: Counts) -> Counts:

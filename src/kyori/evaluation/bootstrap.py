@@ -1,8 +1,9 @@
-"""Bootstrap intervals out of sums over items, so that a thousand resamples are one matrix product.
+"""Intervals: out of what each item adds, or by the bootstrap out of sums over items.
 
 A resample draws items (or whole classes) with replacement; an item drawn w times weighs w. Any statistic that is
-a function of sums Σᵢ wᵢ vᵢ can then be computed for all resamples at once. A mean needs no resamples: the variance
-that infinitely many would show is known, and around it stands an interval that holds near 0 and 1 too.
+a function of sums Σᵢ wᵢ vᵢ can then be computed for all resamples at once, in one matrix product. A mean needs no
+resamples: the variance that infinitely many would show is known, and around it stands an interval that holds near 0 and
+1 too. Where items are queries and answers at once, what each adds is told by :mod:`kyori.evaluation.influence`.
 """
 
 import math
@@ -88,16 +89,21 @@ class Bootstrap:
         known = ~np.isnan(values)
         if self.replicates == 0 or not known.any():
             return math.nan, math.nan
+        mean, classes = float(values[known].mean()), self.classes
+        bounded = bool(values[known].min() >= 0 and values[known].max() <= 1)
         if shares is None:
-            classes = None if self.classes is None else self.classes[known]
-            units = influence(values[known][None].astype(np.float64), classes)[0]
-        else:
-            units = influence(shares[None].astype(np.float64), self.classes)[0]
-        u, mean = len(units), float(values[known].mean())
-        variance = float(units.var(ddof=1)) / u if u > 1 else 0.0
-        if values[known].min() < 0 or values[known].max() > 1:
-            return mean_interval(mean, variance, u - 1)
-        return share_interval(mean, variance, u - 1, u)
+            shares, classes = values[known], None if classes is None else classes[known]
+        return _of_units(mean, influence(shares[None], classes)[0], bounded=bounded)
+
+    def around(self, value: float, shares: NDArray[np.floating]) -> tuple[float, float]:
+        """Return the interval of a value between 0 and 1 to which ``(n,)`` items add these shares."""
+        return _of_units(value, influence(shares[None], self.classes)[0], bounded=True)
+
+
+def _of_units(value: float, units: NDArray[np.float64], *, bounded: bool) -> tuple[float, float]:
+    u = len(units)
+    variance = float(units.var(ddof=1)) / u if u > 1 else 0.0
+    return share_interval(value, variance, u - 1, u) if bounded else mean_interval(value, variance, u - 1)
 
 
 def influence(values: NDArray[np.floating], classes: NDArray[np.integer] | None) -> NDArray[np.float64]:
@@ -111,6 +117,7 @@ def influence(values: NDArray[np.floating], classes: NDArray[np.integer] | None)
     """
     if classes is None:
         return values.astype(np.float64)
+    values = values.astype(np.float64)
     _, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
     sums = np.zeros((len(counts), len(values)))
     np.add.at(sums, codes, values.T)

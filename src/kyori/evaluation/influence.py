@@ -18,7 +18,7 @@ from .measures import Measure
 from .ranking import Ranks
 from .task import Task
 
-__all__ = ["Effects", "EffectSums", "influences"]
+__all__ = ["EffectSums", "Effects", "Formula", "formula_of", "influences", "shared_by_classes"]
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -356,5 +356,18 @@ def _of_classes(task: Task, values: Floats, effects: Effects, key: str, zero: bo
     if c < 2 or left.min() < 1:
         return None
     without = (total - own + effects.gains[key][codes]) / left
-    class_values = -(c - 1) * (without - without.mean())
-    return total / answered + (class_values * len(values) / (c * sizes))[members]
+    return shared_by_classes(total / answered, without, members, sizes)
+
+
+def shared_by_classes(value: float, without: Floats, members: Counts, sizes: Counts) -> Floats:
+    """Return ``(n,)`` influences of the items of c classes out of the ``(c,)`` values without each class.
+
+    Args:
+        value: With all classes.
+        without: Without each.
+        members: ``(n,)`` codes of the items.
+        sizes: ``(c,)`` items of each class.
+    """
+    c, n = len(sizes), len(members)
+    of_class = -(c - 1) * (without - without.mean())
+    return value + (of_class * n / (c * sizes))[members]

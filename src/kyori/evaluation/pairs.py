@@ -2,7 +2,8 @@
 
 import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import ArgumentError, DataError, DegenerateWarning, nearest_name
 from ..results import Result, Results
 from .bootstrap import percentiles, ratio, shifted_interval
 from .context import Context, unknown
+from .influence import shared_by_classes
 from .measures import VERIFICATION, Measure, plan_measures
 from .verification import (
     ItemCounts,
@@ -29,6 +31,7 @@ from .verification import (
 __all__ = ["check_pairs", "evaluate_pairs", "verification_results"]
 
 _BINS = 512
+_UNITS = 2048  # items, or classes, left out at a time
 
 
 def evaluate_pairs(
@@ -99,7 +102,7 @@ def evaluate_pairs(
 def verification_results(context: Context, measures: Sequence[Measure]) -> list[Result]:
     """Measure all pairs of a task.
 
-    The intervals resample the items, not the pairs: an item's pairs stand and fall together.
+    The intervals leave out or resample items, not pairs: an item's pairs stand and fall together.
     """
     task, resamples = context.task, context.resamples
     thresholds = [measure.threshold for measure in measures if measure.family == "accuracy"]
@@ -115,12 +118,73 @@ def verification_results(context: Context, measures: Sequence[Measure]) -> list[
     protocol = context.protocol | {"same_pairs": pairs[0], "different_pairs": pairs[1]}
     same = resamples.pair_sums(items.same, within=task.within, same_class=True)
     different = resamples.pair_sums(items.different, within=task.within, same_class=False)
-    return [
-        _accuracy(context, items, thresholds.index(measure.threshold), measure, protocol)
-        if measure.family == "accuracy"
-        else _curve_result(measure, counts, same, different, protocol)
-        for measure in measures
-    ]
+    found = []
+    for measure in measures:
+        if measure.family == "accuracy":
+            found.append(_accuracy(context, items, thresholds.index(measure.threshold), measure, protocol))
+            continue
+        result = _curve_result(measure, counts, same, different, protocol)
+        found.append(
+            _with_influence(
+                context, result, functools.partial(_statistic, measure), items.same, items.different
+            )
+        )
+    return found
+
+
+def _with_influence(
+    context: Context,
+    result: Result,
+    statistic: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
+    same: NDArray[Any],
+    different: NDArray[Any],
+) -> Result:
+    """Say what each item adds to a statistic of counts of pairs, and take the interval from that.
+
+    Without an item all its pairs are gone, and each was counted from both its ends; without a class, those within it
+    and those with other classes. The jackknife of U-statistics: Arvesen (1969); of the AUC it is that of DeLong (1988)
+    for pairs that share items.
+
+    Args:
+        context: The evaluation; nothing is added where the gallery is another table or no interval is wanted.
+        result: The measure.
+        statistic: Of counts of same and of different pairs, ``(u, ·)`` each.
+        same: ``(q, ·)`` counts of the same pairs of each item.
+        different: ``(q, ·)`` of its different pairs.
+    """
+    if context.effects is None:
+        return result
+    classes = context.resamples.classes
+    _, members = np.unique(np.arange(len(same)) if classes is None else classes, return_inverse=True)
+    sizes = np.bincount(members)
+    u, ends = len(sizes), 2 if classes is None else 1
+    totals = [counts.sum(axis=0, dtype=np.float64) for counts in (same, different)]
+    order, starts = np.argsort(members, kind="stable"), np.cumsum(sizes) - sizes
+    without = np.empty(u)
+    for first in range(0, u, _UNITS):
+        part = slice(first, first + _UNITS)
+        rows = order[starts[part][0] : starts[part][-1] + sizes[part][-1]]
+        at = starts[part] - starts[part][0]
+        gone = [np.add.reduceat(counts[rows].astype(np.float64), at, axis=0) for counts in (same, different)]
+        without[part] = statistic(totals[0] - ends * gone[0], totals[1] - 2 * gone[1])
+    if u < 2 or np.isnan(without).any():
+        return result
+    shares = shared_by_classes(result.value, without, members, sizes).astype(np.float32)
+    low, high = context.resamples.around(result.value, shares)
+    return replace(result, low=low, high=high, influence=shares)
+
+
+def _statistic(measure: Measure, same: NDArray[Any], different: NDArray[Any]) -> NDArray[Any]:
+    """Return the measure of each row of counts ``(…, bins)``, coarse ones."""
+    match measure.family:
+        case "auc":
+            return area(same, different)
+        case "eer":
+            return equal_error_rate(rates(different), rates(same))
+        case "tar":
+            return interpolated_tar(rates(different), rates(same), measure.far)
+        case _:
+            return right_decisions(same, different).max(axis=-1)
 
 
 def _accuracy(
@@ -136,7 +200,14 @@ def _accuracy(
     interval = shifted_interval(value, ratio(*(drawn_same + drawn_different).T), (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
     per_query = (right / total).astype(np.float32)
-    return Result(measure.key, value, *interval, per_query, n, protocol | {"threshold": measure.threshold})
+    result = Result(measure.key, value, *interval, per_query, n, protocol | {"threshold": measure.threshold})
+
+    def share(same: NDArray[Any], different: NDArray[Any]) -> NDArray[Any]:
+        both = same + different
+        return ratio(both[:, 0], both[:, 1])
+
+    pairs = np.stack([accepted, of_same], axis=1), np.stack([rejected, of_different], axis=1)
+    return _with_influence(context, result, share, *pairs)
 
 
 def _curve_result(
@@ -148,21 +219,21 @@ def _curve_result(
 ) -> Result:
     """Return what follows from the ROC: the value from all pairs, the interval from drawn counts ``(r, bins)``."""
     far, tar = counts.curve()
-    drawn_far, drawn_tar = rates(drawn_different), rates(drawn_same)
+    drawn = _statistic(measure, drawn_same, drawn_different)
     extra: dict[str, float] = {}
     match measure.family:
         case "auc":
-            value, drawn = area(counts.same, counts.different), area(drawn_same, drawn_different)
+            value = area(counts.same, counts.different)
         case "eer":
-            value, drawn = equal_error_rate(far, tar), equal_error_rate(drawn_far, drawn_tar)
+            value = equal_error_rate(far, tar)
             extra = {"threshold": float(counts.thresholds[np.argmax(far + tar >= 1)])}
         case "tar":
             at = last_within(far, measure.far)
-            value, drawn = tar[at], interpolated_tar(drawn_far, drawn_tar, measure.far)
+            value = tar[at]
             extra = {"threshold": float(counts.thresholds[at]), "far": float(far[at])}
         case _:
             right = right_decisions(counts.same, counts.different)
-            value, drawn = right.max(), right_decisions(drawn_same, drawn_different).max(axis=-1)
+            value = right.max()
             extra = {"threshold": float(counts.thresholds[np.argmax(right)])}
     interval = shifted_interval(float(value), drawn, (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
