@@ -15,7 +15,7 @@ from kyori.linear.lmnn import target_neighbours
 from kyori.linear.lsml import _residuals
 from kyori.linear.mlkr import _squared_errors
 from kyori.linear.mmc import _log_ratio
-from kyori.linear.nca import own_share
+from kyori.linear.nca import ShareSum, own_share
 from kyori.linear.neighbourhood import Rows, soft_neighbours
 from kyori.linear.scml import sparse_weights
 from kyori.linear.sdml import sparse_logdet
@@ -114,16 +114,49 @@ def test_near_pairs_miss_no_impostor():
     rng = np.random.default_rng(1)
     L, used, kept = np.eye(6), 0, 0
     for step in range(60):
-        before = total._near
+        before = total.near.pairs
         value, gradient = total(L)
-        used += total._near is not None
-        kept += total._near is not None and total._near is before
+        used += total.near.pairs is not None
+        kept += total.near.pairs is not None and total.near.pairs is before
         expected, slope = total.over_all(L)
         assert value == pytest.approx(expected, rel=1e-9)
         np.testing.assert_allclose(gradient, slope, rtol=1e-7, atol=1e-7 * np.abs(slope).max())
         L = L + rng.normal(size=L.shape) * (0.1 if step % 15 == 0 else 0.001)
     assert used > 40
     assert kept > 20
+
+
+def test_a_part_of_the_anchors_sums_over_their_impostors_alone():
+    X, y, L = data(n=120)
+    targets = target_neighbours(X, y, 2, np.random.default_rng(0))
+    every = MarginSum(Rows(X), y, targets, push=0.5, pull=0.5).over_all(L)
+    parts = [
+        MarginSum(Rows(X), y, targets[rows], push=0.5, pull=0.5, anchors=rows)
+        for rows in (np.arange(0, 120, 2), np.arange(1, 120, 2))
+    ]
+    for way in (MarginSum.over_all, MarginSum.__call__):
+        assert sum(way(part, L)[0] for part in parts) == pytest.approx(every[0])
+        np.testing.assert_allclose(sum(way(part, L)[1] for part in parts), every[1])
+
+
+def test_near_pairs_leave_out_no_neighbour_that_float32_can_tell():
+    """NCA over lists of near pairs is NCA over all pairs, along a path of small and large steps."""
+    X, y, _ = data(n=400, f=6, classes=4)
+    rows = Rows(X * 5, narrow=True)
+    total = ShareSum(rows, y)
+    rng = np.random.default_rng(1)
+    L, used, kept = np.eye(6), 0, 0
+    for step in range(40):
+        before = total.near.pairs
+        value, gradient = total(L)
+        used += total.near.pairs is not None
+        kept += total.near.pairs is not None and total.near.pairs is before
+        expected, slope = soft_neighbours(L, rows, own_share(y))
+        assert value == pytest.approx(expected, rel=1e-5)
+        np.testing.assert_allclose(gradient, slope, rtol=1e-3, atol=1e-4 * np.abs(slope).max())
+        L = L + rng.normal(size=L.shape) * (0.1 if step % 15 == 0 else 0.001)
+    assert used > 20
+    assert kept > 10
 
 
 def test_lmnn_batches_are_right_in_the_mean():

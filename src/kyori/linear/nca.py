@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor
 
 from .classes import ClassRuns
 from .metric import LinearMetric
-from .neighbourhood import Rows, Weigh, soft_neighbours
+from .near import NearPairs, Pairs
+from .neighbourhood import Rows, Weigh, differences_gradient, soft_neighbours, transformed
 from .solvers import Solution, adam, check_batches, lbfgs
 from .starting import Init, first_transformation, generator
 
@@ -87,10 +89,7 @@ class NCA(LinearMetric):
         self, start: Matrix, X: Matrix, codes: NDArray[np.int64], rng: np.random.Generator
     ) -> Solution:
         if self.batch_size is None or self.batch_size >= len(X):
-            rows, weigh = Rows(X), own_share(codes)
-            return lbfgs(
-                lambda L: soft_neighbours(L, rows, weigh), start, max_iter=self.max_iter, tol=self.tol
-            )
+            return lbfgs(ShareSum(Rows(X), codes), start, max_iter=self.max_iter, tol=self.tol)
         n = len(X)
 
         def batch(L: Matrix, chosen: NDArray[np.int64]) -> tuple[float, Matrix]:
@@ -106,6 +105,60 @@ class NCA(LinearMetric):
             learning_rate=self.learning_rate,
             rng=rng,
         )
+
+
+class ShareSum:
+    """−Σ_i p_i over all rows, with its gradient by L; over near pairs where float32 cannot tell the difference.
+
+    A pair farther than the nearest by τ = log n + 17 in D² has p_ij < e^−τ. All such of a row add up to less than
+    4·10⁻⁸, half the rounding of float32. See `kyori.linear.near`.
+
+    Args:
+        rows: n rows.
+        codes: Their classes, ``(n,)``, in rising order.
+    """
+
+    def __init__(self, rows: Rows, codes: NDArray[np.int64]):
+        n = len(codes)
+        self.rows, self.codes, self.share = rows, torch.from_numpy(codes), own_share(codes)
+        self.beyond = math.log(n) + 17.0
+        self.near = NearPairs(rows, n, torch.arange(n), _blank_self)
+        self._same = torch.empty(0)
+
+    @torch.no_grad()
+    def __call__(self, L: Matrix) -> tuple[float, Matrix]:
+        """Value and gradient ``(d, f)``."""
+        Z, X = transformed(L, self.rows)
+        if Z.dtype != torch.float32:
+            return soft_neighbours(L, self.rows, self.share)
+        pairs = self.near.pairs
+        if pairs is not None:
+            D = pairs.distances(Z, Z)
+            nearest = pairs.least(D)
+        if pairs is None or not self.near.complete(L, nearest.add(self.beyond).double().sqrt()):
+            pairs = self.near.search(L, Z, lambda D, _: D.amin(1) + self.beyond)
+            if pairs is None:
+                return soft_neighbours(L, self.rows, self.share)
+            D = pairs.distances(Z, Z)
+            nearest = pairs.least(D)
+            self._same = (self.codes[pairs.anchors] == self.codes[pairs.columns]).to(D.dtype)
+        return self._over_near(L, X, pairs, D, nearest)
+
+    def _over_near(
+        self, L: Matrix, X: Tensor, pairs: Pairs, D: Tensor, nearest: Tensor
+    ) -> tuple[float, Matrix]:
+        P = nearest.index_select(0, pairs.anchors).sub_(D).exp_()
+        P.div_(pairs.sums(P).index_select(0, pairs.anchors))
+        own = P * self._same
+        right = pairs.sums(own)
+        W = own.sub_(P.mul_(right.index_select(0, pairs.anchors)))  # rows add up to 0
+        S = X.T @ pairs.product(W, X)
+        value = -float(right.sum(dtype=torch.float64))
+        return value, differences_gradient(L, self.rows.wide, pairs.column_sums(W, len(X)), S.double())
+
+
+def _blank_self(D: Tensor, block: slice) -> None:
+    D.diagonal(block.start).fill_(torch.inf)
 
 
 def own_share(codes: NDArray[np.int64]) -> Weigh:

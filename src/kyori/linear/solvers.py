@@ -49,14 +49,16 @@ def lbfgs(
     """
     check_positive(max_iter=max_iter, tol=tol)
     shape = start.shape
-    first, _ = objective(start)
-    if not math.isfinite(first):
-        raise TrainingError(
-            f"the objective is {first} at the start; standardize the features, or choose another init."
-        )
+    first: bool = True
 
     def flat(x: Matrix) -> tuple[float, Matrix]:
+        nonlocal first
         value, gradient = objective(x.reshape(shape))
+        if first and not math.isfinite(value):
+            raise TrainingError(
+                f"the objective is {value} at the start; standardize the features, or choose another init."
+            )
+        first = False
         return value, gradient.ravel()
 
     bounds = None if lower is None else [(lower, None)] * start.size
