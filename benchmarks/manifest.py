@@ -41,10 +41,15 @@ def make_manifests(folder: Path, rows: int) -> None:
         place.write_bytes(picture)
     pad = pc.utf8_lpad
     paths = pc.binary_join_element_wise(
-        "pictures", pad(pa.array(number % 1000).cast(pa.string()), 3, "0"), pad(pa.array(number).cast(pa.string()), 9, "0"), "/"
+        "pictures",
+        pad(pa.array(number % 1000).cast(pa.string()), 3, "0"),
+        pad(pa.array(number).cast(pa.string()), 9, "0"),
+        "/",
     )
     paths = pc.binary_join_element_wise(paths, "png", ".")
-    labels = pc.binary_join_element_wise("class", pa.array(rng.integers(0, CLASSES, rows)).cast(pa.string()), "-")
+    labels = pc.binary_join_element_wise(
+        "class", pa.array(rng.integers(0, CLASSES, rows)).cast(pa.string()), "-"
+    )
     table = pa.table({"path": paths, "label": labels})
     csv.write_csv(table, folder / "m.csv")
     parquet.write_table(table, folder / "m.parquet")
@@ -73,7 +78,12 @@ def make_shards(folder: Path, shards: int, each: int) -> None:
 
 
 def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
+    """Peak memory in MiB; getrusage would count what the parent had when it started this process."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure_open(path: str, many: int) -> dict[str, float]:
@@ -103,8 +113,8 @@ def measure_open(path: str, many: int) -> dict[str, float]:
 
 def measure_shards(pattern: str, items: int) -> dict[str, float]:
     import kyori
-    from kyori.training import Callback, RunConfig, build, train
     from kyori.data.streams import open_stream
+    from kyori.training import Callback, RunConfig, build, train
 
     class First(Callback):
         at = 0.0
@@ -129,9 +139,7 @@ def measure_shards(pattern: str, items: int) -> dict[str, float]:
 
 
 def apart(*arguments: str) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -162,7 +170,9 @@ def main() -> None:
                 f"{found['mib_with_batches']:6.0f} MiB in all"
             )
         make_shards(place / "shards", shards, each)
-        found = apart("--shards", str(place / "shards" / f"{{000..{shards - 1:03d}}}.tar"), str(shards * each))
+        found = apart(
+            "--shards", str(place / "shards" / f"{{000..{shards - 1:03d}}}.tar"), str(shards * each)
+        )
         print(
             f"{shards} shards  {shards * each:>12,} items: first step after {found['first_step_seconds']:5.2f} s, then "
             f"{found['items_per_second']:7,.0f} items/s, {found['mib']:5.0f} MiB"

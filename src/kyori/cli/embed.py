@@ -36,7 +36,9 @@ def embed(
     format: Format = typer.Option(
         "parquet", help="parquet, numpy (.npz), projector (TensorBoard's TSV) or atlas (embedding-atlas)."
     ),
-    on_ray: bool = typer.Option(False, "--ray", help="Encode on a Ray cluster (RAY_ADDRESS, or this machine)."),
+    on_ray: bool = typer.Option(
+        False, "--ray", help="Encode on a Ray cluster (RAY_ADDRESS, or this machine)."
+    ),
     workers: int | None = typer.Option(None, help="With --ray: processes that encode."),
     as_json: bool = JSON,
 ) -> None:

@@ -26,6 +26,7 @@ from .streams import OPEN, Stream
 
 __all__ = ["StreamBatch", "StreamBatches", "StreamLoader", "label_code"]
 
+TOLERATED = 0.05  # share of an epoch's items that may be without fellows before that is worth a word
 PREFETCH = 2  # batches under way for each worker
 
 
@@ -59,7 +60,7 @@ class StreamBatches:
     ``"pk"``: when the buffer is full, P classes that have K items waiting are drawn, and K items of each. Where there
     are fewer such classes, those with two items or more join in, repeating items; where there are fewer than P of
     these, the batch has fewer classes and more items of each, so that it keeps its size. If even two classes are
-    missing, the older half of the buffer is given up (``stream.alone`` counts them) and more is read.
+    missing, the older half of the buffer is given up and more is read; more than 5 % of an epoch is warned about.
 
     Shards are in random order in each pass and shared among the ranks; with fewer shards than ranks, the ranks share the
     items of each shard. An epoch has the same number of steps on all ranks: one that comes to its end early begins
@@ -72,9 +73,6 @@ class StreamBatches:
         per_class: K, at least 2.
         seed: ≥ 0.
         rank, world: This process, and how many there are.
-
-    Attributes:
-        alone: Items that were given up because no other of their class was near.
     """
 
     def __init__(
@@ -97,9 +95,7 @@ class StreamBatches:
         own = (rank + 1) * size // world - rank * size // world
         least = 2 * per_class if kind == "pk" else 1
         if own < least:
-            raise ArgumentError(
-                f"size must be at least {least} items for each of {world} ranks; got {size}."
-            )
+            raise ArgumentError(f"size must be at least {least} items for each of {world} ranks; got {size}.")
         if stream.buffer < own:
             raise ArgumentError(f"buffer must hold a batch of {own} items; got {stream.buffer}.")
         self.stream, self.kind, self.size, self.own, self.per_class = stream, kind, size, own, per_class
@@ -136,14 +132,22 @@ class StreamBatches:
             indices = np.array([sample.place for sample in samples], dtype=np.int64)
             position = {**place, "step": step + 1, **draw.position()}
             yield StreamBatch(indices, samples=tuple(samples), position=position)
-        if self.alone:
+        alone, self.alone = self.alone, 0
+        if alone > TOLERATED * (self._steps * self.own + alone):
             warnings.warn(
-                f"{self.stream.name}: {self.alone} items were given up, with no other of their class among the "
+                f"{self.stream.name}: {alone} items were given up in an epoch, with no other of their class among the "
                 f"{self.stream.buffer} of the buffer; mix the shards, or enlarge data.buffer.",
                 DataWarning,
                 stacklevel=2,
             )
-            self.alone = 0
+
+
+def changed(stream: Stream, shard: int, position: int) -> DataError:
+    """The error of going on with other shards."""
+    return DataError(
+        f"{stream.name}: the shards are not those that the run was interrupted on; sample {position} of "
+        f"{stream.reader.names[shard]} is gone. Start anew."
+    )
 
 
 class _Walk:
@@ -162,14 +166,19 @@ class _Walk:
             for shard, count in state["open"]:
                 iterator = self._stream.reader.read(shard)
                 for _ in range(count):
-                    next(iterator)
+                    if next(iterator, None) is None:
+                        raise changed(self._stream, shard, count)
                 self._open.append([shard, count, iterator])
 
     def _begin(self, number: int) -> None:
         self.number = number
-        order = np.random.default_rng([*self._key, number]).permutation(self._shards)
-        self._whole = self._shards >= self._world  # whole shards for each rank
-        self._order = (order[self._rank :: self._world] if self._whole else order).tolist()
+        order = np.random.default_rng([*self._key, 0]).permutation(self._shards)
+        self._whole = (
+            self._shards >= self._world
+        )  # whole shards for each rank, the same ones for a whole epoch
+        own = order[self._rank :: self._world] if self._whole else order
+        turned = own if number == 0 else np.random.default_rng([*self._key, number]).permutation(own)
+        self._order = turned.tolist()
         self.next = 0
 
     def position(self) -> dict[str, Any]:
@@ -246,11 +255,7 @@ class _Draw:
             for place in places:
                 self._put(found[place])
         except KeyError as error:
-            shard, position = divmod(error.args[0], 1 << 32)
-            raise DataError(
-                f"{self._stream.name}: the shards are not those that the run was interrupted on; sample "
-                f"{position} of {self._stream.reader.names[shard]} is gone. Start anew."
-            ) from error
+            raise changed(self._stream, *divmod(error.args[0], 1 << 32)) from error
 
     def _put(self, sample: Sample) -> None:
         self._waiting.setdefault(str(sample.label) if self._by_class else "", []).append(sample)
@@ -272,7 +277,9 @@ class _Draw:
         chosen: list[Sample] = []
         while True:
             self._fill()
-            found = self._choose_classes() if self._by_class else self._choose(self._batches.own - len(chosen))
+            found = (
+                self._choose_classes() if self._by_class else self._choose(self._batches.own - len(chosen))
+            )
             chosen += found
             if found:
                 self._fruitless = 0
@@ -343,14 +350,20 @@ class _Draw:
 
     def _nothing(self) -> DataError:
         stream = self._stream
-        why = f" {len(stream.skipped)} were skipped, the first: {': '.join(stream.skipped[0])}." if stream.skipped else ""
+        why = (
+            f" {len(stream.skipped)} were skipped, the first: {': '.join(stream.skipped[0])}."
+            if stream.skipped
+            else ""
+        )
         if self._by_class:
             return DataError(
                 f"{stream.name}: a whole pass gives no batch of two classes with two items each: the shards hold one "
                 f"class after another, or classes of one item. Mix the items over the shards, or enlarge data.buffer "
                 f"(now {stream.buffer}).{why}"
             )
-        return DataError(f"{stream.name}: a whole pass gives no labelled item for rank {self._batches.rank}.{why}")
+        return DataError(
+            f"{stream.name}: a whole pass gives no labelled item for rank {self._batches.rank}.{why}"
+        )
 
 
 class StreamLoader:
@@ -379,8 +392,7 @@ class StreamLoader:
         self.stream, self.device, self._prepare = stream, torch.device(device), prepare
         self.workers = min(8, os.cpu_count() or 1) if workers is None else workers
         if code is None:
-            codes = {name: number for number, name in enumerate(stream.class_names)}
-            code = codes.__getitem__
+            code = {name: number for number, name in enumerate(stream.class_names)}.__getitem__
         self._code = code
 
     def batches(self, batches: Iterable[StreamBatch]) -> Iterator[tuple[StreamBatch, Tensor, Tensor]]:
@@ -397,7 +409,7 @@ class StreamLoader:
         iterator = iter(batches)
         reader = ThreadPoolExecutor(1, thread_name_prefix="kyori-read")
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="kyori-decode")
-        under_way: deque[Future[tuple[StreamBatch, Tensor]]] = deque()
+        under_way: deque[Future[tuple[StreamBatch, Tensor, Tensor]]] = deque()
         try:
             coming: Future[StreamBatch | None] | None = reader.submit(next, iterator, None)
             while coming is not None or under_way:
@@ -415,16 +427,19 @@ class StreamLoader:
                 executor.shutdown(wait=True, cancel_futures=True)
         self.stream.warn()
 
-    def _load(self, batch: StreamBatch) -> tuple[StreamBatch, Tensor]:
-        items, good = [], []
+    def _load(self, batch: StreamBatch) -> tuple[StreamBatch, Tensor, Tensor]:
+        items, labels, good = [], [], []
         error: ItemError | None = None
         for place, sample in enumerate(batch.samples):
             try:
-                items.append(self.stream.decode(sample))
-                good.append(place)
+                item, label = self.stream.decode(sample), self._number(sample)
             except ItemError as found:
                 error = found
                 self.stream.fail(found)
+                continue
+            items.append(item)
+            labels.append(label)
+            good.append(place)
         if not items and error is not None:
             raise error
         if len(items) < len(batch.samples):
@@ -436,8 +451,14 @@ class StreamLoader:
         else:
             raw = np.stack(items)
         tensor = self._prepare(raw)
-        return batch, tensor.pin_memory() if self.device.type == "cuda" else tensor
+        return batch, tensor.pin_memory() if self.device.type == "cuda" else tensor, torch.tensor(labels)
 
-    def _place(self, batch: StreamBatch, raw: Tensor) -> tuple[StreamBatch, Tensor, Tensor]:
-        labels = [self._code(str(sample.label)) for sample in batch.samples]
-        return batch, raw.to(self.device, non_blocking=True), torch.tensor(labels, device=self.device)
+    def _number(self, sample: Sample) -> int:
+        try:
+            return self._code(str(sample.label))
+        except KeyError as error:
+            reason = f"its class {sample.label!r} is not among the {len(self.stream.class_names)} classes"
+            raise ItemError(self.stream.address(sample), reason) from error
+
+    def _place(self, batch: StreamBatch, raw: Tensor, labels: Tensor) -> tuple[StreamBatch, Tensor, Tensor]:
+        return batch, raw.to(self.device, non_blocking=True), labels.to(self.device)

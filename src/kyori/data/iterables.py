@@ -41,7 +41,9 @@ class Iterated:
         except (GeneratorExit, DataError):
             raise
         except Exception as error:  # a dataset is code of the user, which may raise anything
-            raise ItemError(f"{self.names[0]} at item {position}", f"{type(error).__name__}: {error}") from error
+            raise ItemError(
+                f"{self.names[0]} at item {position}", f"{type(error).__name__}: {error}"
+            ) from error
 
     def size(self) -> tuple[int, bool]:
         """Its own length.

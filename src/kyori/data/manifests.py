@@ -51,7 +51,9 @@ def coded(path: Path, column: pa.ChunkedArray, name: str) -> tuple[np.ndarray, l
         at = pc.equal(indices, pa.scalar(values.index(""), indices.type))
         missing, first = int(pc.sum(at).as_py()), int(pc.index(at, True).as_py())
     if missing:
-        raise DataError(f"{path}: row {first + 1} has no {name} ({missing} such rows); every picture needs one.")
+        raise DataError(
+            f"{path}: row {first + 1} has no {name} ({missing} such rows); every picture needs one."
+        )
     return indices.to_numpy(zero_copy_only=False).astype(np.int64), values
 
 
@@ -104,7 +106,9 @@ def open_many(
 def _check_filled(path: Path, column: pa.ChunkedArray, name: str) -> None:
     if column.null_count or pc.min(pc.binary_length(column)).as_py() == 0:
         empty = pc.fill_null(pc.equal(pc.binary_length(column), 0), True)
-        raise DataError(f"{path}: row {pc.index(empty, True).as_py() + 1} has no value in the column {name!r}.")
+        raise DataError(
+            f"{path}: row {pc.index(empty, True).as_py() + 1} has no value in the column {name!r}."
+        )
 
 
 def _look(
@@ -120,7 +124,9 @@ def _look(
                 raise
             bad.append((error.item, error.reason))
     if not headers:
-        raise DataError(f"{path}: none of {len(bad)} pictures looked at can be read; the first is {bad[0][0]}: {bad[0][1]}.")
+        raise DataError(
+            f"{path}: none of {len(bad)} pictures looked at can be read; the first is {bad[0][0]}: {bad[0][1]}."
+        )
     warn_skipped(bad, f"{path} (of {len(headers) + len(bad):,} pictures looked at)")
     size = opening.size or common_size([(one.height, one.width) for one in headers])
     grey = all(one.grey for one in headers)

@@ -111,17 +111,15 @@ def open_source(
     )
 
 
-def _gathered(
-    data: Any, opening: Opening, labels: Any, columns: Sequence[str] | Literal["all"]
-) -> Source:
+def _gathered(data: Any, opening: Opening, labels: Any, columns: Sequence[str] | Literal["all"]) -> Source:
     """All items of a stream in memory, for what needs them at hand."""
     from .streams import open_stream
 
     if labels is not None or columns:
-        raise ArgumentError("labels= and columns= belong to arrays and manifests; shards bring their own labels.")
-    stream = open_stream(
-        data, size=opening.size, channels=opening.channels, bad_items=opening.bad_items
-    )
+        raise ArgumentError(
+            "labels= and columns= belong to arrays and manifests; shards bring their own labels."
+        )
+    stream = open_stream(data, size=opening.size, channels=opening.channels, bad_items=opening.bad_items)
     source, whole = stream.gather(2**31, nbytes=opening.memory_limit)
     stream.warn()
     if not whole:

@@ -144,7 +144,9 @@ def _braces(name: str) -> list[str]:
         choices = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
     else:
         choices = match[1].split(",")
-    return [one for choice in choices for one in _braces(name[: match.start()] + choice + name[match.end() :])]
+    return [
+        one for choice in choices for one in _braces(name[: match.start()] + choice + name[match.end() :])
+    ]
 
 
 def _glob(pattern: str) -> list[str]:
@@ -186,7 +188,11 @@ class Shards:
         name = self.names[shard]
         try:
             with open_shard(name) as file:
-                found = _read_parquet(file, items) if name.lower().endswith(".parquet") else _read_tar(file, items)
+                found = (
+                    _read_parquet(file, items)
+                    if name.lower().endswith(".parquet")
+                    else _read_tar(file, items)
+                )
                 for position, sample in enumerate(found):
                     yield replace(sample, shard=shard, position=position)
         except ItemError:

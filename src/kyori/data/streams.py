@@ -25,6 +25,7 @@ __all__ = ["Stream", "is_stream", "open_stream"]
 
 SAMPLED = 64  # items looked at to learn the kind and the common size
 COUNTED = 256 * 2**20  # bytes of shards up to which items are counted one by one
+NOTED = 1000  # reasons that are remembered
 OPEN = 4  # shards read in turn, so that neighbours of one shard are apart
 
 
@@ -89,7 +90,7 @@ class Stream:
 
     Attributes:
         name: Where the items come from.
-        skipped: Pairs (item, reason) of the last pass that could not be read, as far as it came (first 1,000).
+        skipped: Pairs (item, reason) of what could not be read or used, the last 1,000.
         buffer: Items among which batches are drawn.
 
     Example:
@@ -117,7 +118,8 @@ class Stream:
     ):
         self.reader, self.opening, self.name, self.buffer = reader, opening, name, buffer
         self.skipped: list[tuple[str, str]] = []
-        self.skipped_count = 0
+        self._noted: set[tuple[str, str]] = set()
+        self._skipped_count = 0
         self._epoch_items, self._given = epoch_items, None if classes is None else tuple(classes)
         self._part, self._chosen, self._share = part, chosen, share
         self.in_memory = False
@@ -135,13 +137,13 @@ class Stream:
         found = []
         for sample in self.samples():
             if sample.data is not None:
-                found.append(sample.data)
+                found.append(sample)
             if len(found) == SAMPLED:
                 break
         if not found:
             why = f"; the first: {': '.join(self.skipped[0])}" if self.skipped else ""
             raise DataError(f"{self.name}: no item can be read{why}.")
-        first = found[0]
+        first = found[0].data
         if isinstance(first, str):
             return "text", ()
         if isinstance(first, (bytes, Image.Image)) or np.ndim(first) >= 3 or _is_grey(first):
@@ -151,9 +153,10 @@ class Stream:
             raise DataError(f"{self.name}: items must be pictures, texts or vectors (f,); got shape {shape}.")
         return "vector", shape
 
-    def _picture_shape(self, found: Sequence[Any]) -> tuple[int, ...]:
+    def _picture_shape(self, found: Sequence[Sample]) -> tuple[int, ...]:
         headers = []
-        for item in found:
+        for sample in found:
+            item = sample.data
             try:
                 if isinstance(item, bytes):
                     headers.append(images.probe(io.BytesIO(item)))
@@ -163,7 +166,7 @@ class Stream:
             except (ItemError, DataError) as error:
                 reason = error.reason if isinstance(error, ItemError) else str(error)
                 if self.opening.bad_items == "error":
-                    raise
+                    raise ItemError(self.address(sample), reason) from error
         if not headers:
             raise DataError(f"{self.name}: none of the first {len(found)} pictures can be read: {reason}.")
         channels = self.opening.channels
@@ -221,23 +224,28 @@ class Stream:
 
     def note(self, item: str, reason: str) -> None:
         """Count something that was left out."""
-        self.skipped_count += 1
-        if len(self.skipped) < 1000:
-            self.skipped.append((item, reason))
+        if len(self._noted) < NOTED:
+            if (item, reason) in self._noted:
+                return  # another pass over the same damage
+            self._noted.add((item, reason))
+            self.skipped = [*self.skipped, (item, reason)][-NOTED:]
+        self._skipped_count += 1
 
     def warn(self) -> None:
         """One `DataWarning` for everything that was left out since the last one."""
-        if self.skipped_count:
-            listed = some([f"{item} ({reason})" for item, reason in self.skipped])
-            count = self.skipped_count
-            self.skipped_count = 0
+        if self._skipped_count:
+            listed = some(sorted(f"{item} ({reason})" for item, reason in self._noted))
+            count, self._skipped_count = self._skipped_count, 0
+            self._noted.clear()
             warnings.warn(f"{self.name}: {count} skipped while reading: {listed}.", DataWarning, stacklevel=2)
 
     def accepts(self, sample: Sample) -> bool:
         """Whether a sample is of this part and can be used; one that cannot is counted or raised."""
         if self._chosen is not None and not self._chosen(sample):
             return False
-        fault = sample.fault or ("it is empty" if isinstance(sample.data, str) and not sample.data.strip() else "")
+        fault = sample.fault or (
+            "it is empty" if isinstance(sample.data, str) and not sample.data.strip() else ""
+        )
         if fault:
             self.fail(ItemError(self.address(sample), fault))
         return not fault
@@ -284,7 +292,9 @@ class Stream:
             if self.kind == "vector":
                 vector = np.asarray(sample.data, dtype=np.float32)
                 if vector.shape != self.item_shape or not np.isfinite(vector).all():
-                    raise ValueError(f"expected finite numbers of shape {self.item_shape}; got {vector.shape}")
+                    raise ValueError(
+                        f"expected finite numbers of shape {self.item_shape}; got {vector.shape}"
+                    )
                 return vector
             height, width, channels = self.item_shape
             if isinstance(sample.data, bytes):
@@ -371,4 +381,3 @@ def _as_source(stream: Stream, items: list[Any], samples: list[Sample]) -> Sourc
 
 def _is_grey(item: Any) -> bool:
     return np.ndim(item) == 2 and getattr(item, "dtype", None) == np.uint8
-

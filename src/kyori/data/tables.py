@@ -51,7 +51,9 @@ def open_table(path: Path, opening: Opening, extra: Sequence[str] | Literal["all
     layout = next((name for name in LAYOUTS if name in table.column_names), "path")
     kept = _check_columns(path, table, layout, extra)
     many = layout == "path" and table.num_rows >= MANY
-    columns = _columns(path, table.drop_columns(["id"]) if many and "id" in table.column_names else table, kept)
+    columns = _columns(
+        path, table.drop_columns(["id"]) if many and "id" in table.column_names else table, kept
+    )
     if layout != "path":
         return open_text_table(path, {name: table[name] for name in table.column_names}, columns, opening)
     boxes = _boxes(path, table)
@@ -165,7 +167,9 @@ def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
     if isinstance(encoded, pa.ChunkedArray):  # more characters than one chunk holds
         encoded = encoded.unify_dictionaries().combine_chunks()
-    return encoded.indices.to_numpy(zero_copy_only=False), [_text(value) for value in encoded.dictionary.to_pylist()]
+    return encoded.indices.to_numpy(zero_copy_only=False), [
+        _text(value) for value in encoded.dictionary.to_pylist()
+    ]
 
 
 def _splits(path: Path, table: pa.Table) -> np.ndarray:
@@ -199,7 +203,10 @@ def _boxes(path: Path, table: pa.Table) -> np.ndarray | None:
         return None
     try:
         boxes = np.stack(
-            [pc.cast(table[name], pa.float64()).combine_chunks().to_numpy(zero_copy_only=False) for name in BOX],
+            [
+                pc.cast(table[name], pa.float64()).combine_chunks().to_numpy(zero_copy_only=False)
+                for name in BOX
+            ],
             axis=1,
         )
     except (TypeError, ValueError, pa.ArrowException) as error:

@@ -72,6 +72,7 @@ def _held(part: Stream | None, limit: int) -> Source:
     if part is None:
         return Source(_Nothing(), rows=np.arange(0), ids=np.arange(0), labels=np.arange(0))
     source, _ = part.gather(limit)
+    part.warn()
     if len(source) == 0:
         raise DataError(f"{part.name}: a part of the split is empty; give it a larger share, or 0.")
     return source
@@ -100,7 +101,9 @@ def _part(stream: Stream, name: str, config: RunConfig) -> Stream | None:
     if kind == "given":
         return stream.part(name, lambda sample: sample.split == name, 1.0)
     if kind not in ("random", "class-disjoint"):
-        raise ConfigError(f"a stream is split random, class-disjoint, given or none; got data.split '{kind}'.")
+        raise ConfigError(
+            f"a stream is split random, class-disjoint, given or none; got data.split '{kind}'."
+        )
     if share == 0:
         return None
     return stream.part(f"{kind}/{data.split_seed}/{name}", _chooser(name, kind, config), share)
@@ -133,7 +136,8 @@ def embed_stream(
     Args:
         folder: A run folder.
         data: Shards, an ``IterableDataset``, or a `Stream`.
-        out: The file: columns ``id``, ``label`` and ``vector``, as :meth:`kyori.VectorTable.save` writes them.
+        out: The file: columns ``id``, ``label`` and ``vector``, as :meth:`kyori.VectorTable.save` writes them. Where
+            the first item has no label, there is no column for them; else an item without one is a bad item.
         part: ``"all"``, or ``"train"``, ``"validation"`` or ``"test"`` as the run's configuration splits the stream.
         progress: Called with the items done.
 
@@ -166,19 +170,19 @@ def embed_stream(
     return count, run.embedder.embedding_size
 
 
-def _write(
-    embedder: Embedder, stream: Stream, file: Any, progress: Callable[[int], None] | None
-) -> int:
+def _write(embedder: Embedder, stream: Stream, file: Any, progress: Callable[[int], None] | None) -> int:
     import pyarrow
     from pyarrow import parquet
 
-    d = embedder.embedding_size
-    schema = pyarrow.schema(
-        {"id": pyarrow.string(), "label": pyarrow.string(), "vector": pyarrow.list_(pyarrow.float32(), d)}
-    )
+    vector = pyarrow.list_(pyarrow.float32(), embedder.embedding_size)
+    names = {"id": pyarrow.string(), "label": pyarrow.string(), "vector": vector}
+    first = next(stream.samples(), None)
+    if first is not None and first.label is None:
+        del names["label"]
+    schema = pyarrow.schema(names)
     count, rows = 0, []
     with parquet.ParquetWriter(file, schema, use_dictionary=["label"], write_page_checksum=True) as writer:
-        for part in _encoded(embedder, stream):
+        for part in _encoded(embedder, stream, labelled="label" in names):
             rows.append(part)
             count += len(part[1])
             if sum(len(vectors) for _, vectors in rows) >= ROW_GROUP:
@@ -204,10 +208,13 @@ def _table(
     values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(flat.ravel()), flat.shape[1])
     many = len(stream.reader.names) > 1  # keys need not be unique across shards
     ids = [f"{os.path.basename(stream.address(s))}" if many else s.key for s in samples]
-    return pyarrow.table([ids, [s.label for s in samples], values], schema=schema)
+    found = {"id": ids, "label": [s.label for s in samples], "vector": values}
+    return pyarrow.table([found[name] for name in schema.names], schema=schema)
 
 
-def _encoded(embedder: Embedder, stream: Stream) -> Iterator[tuple[list[Sample], np.ndarray]]:
+def _encoded(
+    embedder: Embedder, stream: Stream, *, labelled: bool
+) -> Iterator[tuple[list[Sample], np.ndarray]]:
     """Samples without their data, and vectors (b, d), batch by batch; threads decode some batches ahead."""
     samples = stream.samples()
     workers = min(8, os.cpu_count() or 1)
@@ -216,6 +223,8 @@ def _encoded(embedder: Embedder, stream: Stream) -> Iterator[tuple[list[Sample],
         kept, items = [], []
         for sample in batch:
             try:
+                if labelled and sample.label is None:
+                    raise ItemError(stream.address(sample), "it has no label, and others have one")
                 items.append(stream.decode(sample))
             except ItemError as error:
                 stream.fail(error)
