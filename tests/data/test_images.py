@@ -1,13 +1,16 @@
 """One picture from a file: every way of storing it gives the same upright, opaque, 8-bit picture."""
 
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from kyori.data import open_source
 from kyori.data.images import SUFFIXES, convert, decode, probe, to_array
-from kyori.errors import ItemError
+from kyori.errors import DataWarning, ItemError
 
 from .conftest import picture, save
 
@@ -216,3 +219,49 @@ def test_convert_copies_only_what_changes():
     assert convert(pictures, (4, 6), 1).shape == (3, 4, 6, 1)
     grey = convert(pictures, None, 1)
     assert np.array_equal(convert(grey, None, 3), np.repeat(grey, 3, axis=3))
+
+
+def test_a_picture_of_20_000_by_20_000_is_refused_by_its_header(tmp_path):
+    """A decompression bomb: 50 kB on the disk, 400 million pixels."""
+    side = 20_000
+    row = b"\0" + bytes(side // 8)
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(row * 1000) for _ in range(side // 1000)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunks = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    )
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for item in range(2):
+            Image.new("L", (8, 8), 50).save(tmp_path / label / f"{item}.png")
+    bomb = tmp_path / "a" / "bomb.png"
+    bomb.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(ItemError, match="more pixels than Pillow's limit"):
+        probe(str(bomb))
+    with pytest.raises(ItemError, match="more pixels than Pillow's limit"):
+        decode(str(bomb), (8, 8), 1)
+    with pytest.warns(DataWarning, match="more pixels"):
+        source = open_source(tmp_path)
+    assert len(source) == 4
+    assert source.skipped[0][0] == str(bomb)
+
+
+def test_the_first_picture_of_an_animated_webp(tmp_path):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ((250, 0, 0), (0, 0, 250)))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
+    assert decode(str(tmp_path / "a.webp"), (8, 8), 3)[4, 4].tolist() == [250, 0, 0]
+
+
+def test_sixteen_bit_colour_is_cut_to_eight(tmp_path):
+    pixels = bytes([0x80, 0xFF, 0x10, 0x00, 0xFF, 0xFF]) * 4
+    raw = b"".join(b"\0" + pixels[12 * i : 12 * i + 12] for i in range(2))
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    chunks = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    )
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    assert decode(str(tmp_path / "deep.png"), (2, 2), 3)[0, 0].tolist() == [0x80, 0x10, 0xFF]

@@ -9,7 +9,7 @@ from kyori.data import open_source
 from kyori.errors import ConfigError
 from kyori.losses import ArcFaceLoss
 from kyori.models import Embedder
-from kyori.training import RunConfig, build, train
+from kyori.training import RunConfig, build, recipe, train
 from kyori.training.config import OptimizerConfig
 from kyori.training.optimization import create_optimizer
 
@@ -124,3 +124,13 @@ def test_texts_start_from_a_saved_model_too(tmp_path):
     first.save(tmp_path)
     again, _ = build(RunConfig.from_options(init=str(tmp_path)), source)
     assert np.array_equal(first.eval().encode(["a cat"]), again.eval().encode(["a cat"]))
+
+
+def test_a_model_to_start_from_takes_the_place_of_a_recipes_network():
+    base = recipe("text-pairs")
+    assert base.model.pretrained
+    config = RunConfig.from_options(base, init="runs/texts")
+    assert (config.model.pretrained, config.model.backbone, config.model.init) == (False, "mlp", "runs/texts")
+    assert config.loss == base.loss
+    with pytest.raises(ConfigError, match="pretrained and init are different starting points"):
+        RunConfig.from_options(base, init="runs/texts", pretrained=True)

@@ -117,7 +117,7 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """The network and the embedding."""
 
-    backbone: str = Field(default="mlp", description="mlp, cnn or a timm name")
+    backbone: str = Field(default="mlp", description="mlp, cnn, linear or a timm name")
     backbone_options: dict[str, Any] = Field(default_factory=dict, description="options of that backbone")
     embedding_size: Count | None = Field(
         default=64, description="null: the features of the backbone as they are"
@@ -466,7 +466,8 @@ class RunConfig(_Section):
 
         A name stands for the one setting of that name (``lr``, ``epochs``, ``backbone``), for an option of the
         selected loss (``margin``), or is dotted (``**{"optimizer.lr": 0.1}``). ``loss``, ``optimizer``, ``schedule``
-        and ``batches`` with a string choose by name. Choosing another loss leaves the former loss's options behind.
+        and ``batches`` with a string choose by name. Choosing another loss leaves the former loss's options behind, and
+        choosing a model to start from (``init``) leaves the network of ``base`` behind.
         Strings are read as YAML scalars, as a command line gives them: ``"1e-3"``, ``"null"``, ``"[1, 2]"``.
 
         Raises:
@@ -477,6 +478,8 @@ class RunConfig(_Section):
         ({'scale': 32.0}, 0.01)
         """
         tree = (base or cls()).to_dict()
+        if options.get("init", options.get("model.init")) is not None:
+            tree["model"] = {**ModelConfig().model_dump(mode="json"), "unit_norm": tree["model"]["unit_norm"]}
         place_options(tree, options, cls, LOSSES)
         return cls(**tree)
 
