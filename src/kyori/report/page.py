@@ -119,6 +119,9 @@ class Prose:
         return Markup("".join(tag("p", text, class_=self.kind) for text in self.paragraphs))
 
 
+_LONG = 48  # characters of a fact that takes a row of its own
+
+
 @dataclass(frozen=True)
 class Facts:
     """Short facts: a label and its value, side by side or (``kind="terms"``) as a list of terms."""
@@ -128,7 +131,10 @@ class Facts:
 
     def html(self) -> Markup:
         """Return a definition list."""
-        items = (tag("div", tag("dt", label), tag("dd", value)) for label, value in self.pairs)
+        items = (
+            tag("div", tag("dt", label), tag("dd", value), class_="long" if len(str(value)) > _LONG else None)
+            for label, value in self.pairs
+        )
         return tag("dl", *items, class_=f"facts {self.kind}")
 
 
