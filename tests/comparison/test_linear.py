@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-from torch import nn
 
 import kyori
+from kyori.cli.main import run as run_command
 from kyori.comparison import METHODS, Method
 from kyori.comparison.linear import BATCH, MOST_FEATURES, _create
 from kyori.comparison.methods import resolve
@@ -37,10 +37,28 @@ def test_they_run_beside_the_others_and_change_nothing(digits, tmp_path):
 def test_the_learned_metric_is_an_embedder(digits, tmp_path):
     board = kyori.compare(digits, methods=["lda"], out=tmp_path, **OPTIONS)
     cell = board.cell("lda", 0)
-    embedder = Embedder.load(cell.folder, backbone=nn.Flatten())
+    embedder = Embedder.load(cell.folder)
     rows = [int(item) for item in cell.table.ids]
     np.testing.assert_allclose(embedder.encode(digits[0][rows]), cell.table.vectors, rtol=1e-5, atol=1e-5)
     assert embedder.class_names == tuple("0123456789")
+
+
+def test_a_linear_cell_is_a_run(digits, tmp_path):
+    board = kyori.compare(digits, methods=["lda"], out=tmp_path / "board", **OPTIONS)
+    cell = board.cell("lda", 0)
+    run = kyori.open_run(cell.folder)
+    assert run.method == "lda"
+    assert run.summary()["loss"] == "lda"
+    assert run.results["map@r"].value == cell.results["map@r"].value
+    data = tmp_path / "digits.npz"
+    np.savez(data, X=digits[0], y=digits[1])
+    for words in (
+        ["embed", str(cell.folder), str(data), "--out", str(tmp_path / "v.parquet")],
+        ["index", str(cell.folder), str(data)],
+        ["evaluate", str(cell.folder), str(data)],
+    ):
+        assert run_command(words) == 0, words
+    assert kyori.VectorTable.load(tmp_path / "v.parquet").vectors.shape == (500, cell.table.vectors.shape[1])
 
 
 def test_what_is_finished_is_not_learned_again(digits, tmp_path, monkeypatch):

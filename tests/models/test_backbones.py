@@ -83,7 +83,7 @@ class TestTimm:
     def test_unknown_names_get_the_nearest(self):
         with pytest.raises(ArgumentError, match="unknown backbone 'resnet81'; did you mean 'resnet"):
             create_backbone("resnet81", (3, 32, 32))
-        with pytest.raises(ArgumentError, match=r"unknown backbone 'qqqqq'; known: mlp, cnn and the \d+ of"):
+        with pytest.raises(ArgumentError, match=r"unknown backbone 'qqqqq'; known: mlp, cnn, linear and the \d+ of"):
             create_backbone("qqqqq", (3, 32, 32))
 
     def test_unknown_options(self):

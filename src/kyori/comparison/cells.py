@@ -29,11 +29,12 @@ from ..evaluation import evaluate
 from ..files import write_atomic
 from ..results import Results
 from ..runs import fit_split, open_run, table_of
+from ..runs.folder import prepare_folder
 from ..training import RunConfig
 from ..vectors import VectorTable
 from .board import Cell
 from .budget import items_an_epoch
-from .linear import learn_linear
+from .linear import config_of, learn_linear
 from .memory import PeakMemory
 from .methods import Method
 from .spaces import defaults_of, space_of
@@ -279,7 +280,17 @@ def _learn(task: Task, split: Split, chosen: Mapping[str, Any]) -> _Made:
     seconds = time.perf_counter() - start
     table = table_of(embedder, split.test)
     results = evaluate(table, **task.evaluation)
+    training = {
+        "linear": task.method.linear,
+        "options": {**task.method.options, **chosen},
+        "seed": task.seed,
+        "seconds": seconds,
+    }
+    training = json.loads(json.dumps(training, default=_print_of))
+    provenance = {**results.provenance, "training": training}
+    results = Results([*results.values()], curves=results.curves, provenance=provenance)
     if task.place is not None:
+        prepare_folder(task.place, split, config_of(embedder, task.config), overwrite=True)
         embedder.save(task.place)
     _keep(task, table, results)
     return _Made(results, table, seconds, embedder.parameter_count)

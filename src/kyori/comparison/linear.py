@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from ..data import Preprocess, Source
 from ..errors import DataError
@@ -16,7 +15,7 @@ from ..linear import LinearMetric, create
 from ..models import Embedder
 from ..training import RunConfig
 
-__all__ = ["BATCH", "MOST_FEATURES", "MOST_ROWS", "LinearMap", "learn_linear"]
+__all__ = ["BATCH", "MOST_FEATURES", "MOST_ROWS", "config_of", "learn_linear"]
 
 MOST_FEATURES = 100  # principal components that a linear method is given, at most
 MOST_ROWS = 5_000  # above this, NCA and LMNN learn from batches
@@ -25,11 +24,16 @@ BATCH = 1_000
 _BLOCK = 4096
 
 
-class LinearMap(nn.Flatten):
-    """The backbone of a linear method: the pixels or features themselves, row by row; the head does the rest.
-
-    An embedder that was saved by a comparison opens with ``Embedder.load(folder, backbone=LinearMap())``.
-    """
+def config_of(embedder: Embedder, config: RunConfig) -> RunConfig:
+    """Return the configuration of a run whose embedder is the linear map: what opens it, and how its items come."""
+    return RunConfig.from_options(
+        config,
+        **{
+            "model.backbone": "linear",
+            "model.embedding_size": embedder.embedding_size,
+            "model.unit_norm": False,
+        },
+    )
 
 
 def learn_linear(
@@ -59,7 +63,7 @@ def learn_linear(
         raise DataError(f"{source.name}: method '{method}' needs labels.")
     preprocess = Preprocess.fit(source) if config.data.scaling != "unit" else None
     empty = Embedder.create(
-        LinearMap(),
+        "linear",
         source.item_shape if preprocess is None else preprocess,
         embedding_size=None,
         normalize=False,
@@ -98,7 +102,7 @@ def _embedder(
     """The map x ↦ L(x − centre) as an embedder, from raw items."""
     names = [source.class_names[code] for code in np.unique(np.asarray(source.labels))]
     embedder = Embedder.create(
-        LinearMap(), preprocess, embedding_size=len(L), normalize=False, class_names=names
+        "linear", preprocess, embedding_size=len(L), normalize=False, class_names=names
     )
     projection = embedder.head.projection
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """LMNN's sum over impostors, exact, in two ways that give the same number.
 
-Over all pairs: in row blocks, comparing each block with the thresholds of its rows, O(n²·(f + k)) time, O(block × n) memory.
+Over all pairs: in row blocks, each compared with the thresholds of its rows, in O(n²·(f + k)) time and O(block × n)
+memory.
 
 Over near pairs: a pair (i, l) counts only if l is nearer to i than the farthest target plus the margin, which few are.
 See `kyori.linear.near`.

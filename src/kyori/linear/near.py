@@ -1,9 +1,9 @@
 """Which rows are near: a list of pairs that stays complete while the map changes a little.
 
-The sums of LMNN and NCA are over all pairs of rows, but only near pairs count. A list made under L₀ holds all pairs with
-‖L₀v‖ < r_i, v their difference. Under L a pair that is missing is at least at distance r_i − ‖Ex_i‖ − max_l ‖Ex_l‖ with
-E = L − L₀, and, where L is square, at least at r_i/‖L₀L⁻¹‖: while what is needed stays below either, no pair that counts
-is missing.
+The sums of LMNN and NCA are over all pairs of rows, but only near pairs count. A list made under L₀ holds all pairs
+with ‖L₀v‖ < r_i, v their difference. Under L a pair that is missing is at least at distance r_i − ‖Ex_i‖ − max_l ‖Ex_l‖
+with E = L − L₀, and, where L is square, at least at r_i/‖L₀L⁻¹‖: while what is needed stays below either, no pair that
+counts is missing.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class NearPairs:
             needed = reach(D, block).clamp(min=0).double()
             radius = torch.where(needed > 0, needed.sqrt() * (1 + self._reserve), 0.0)
             self._radius[block] = radius
-            within = D < torch.where(radius > 0, radius.square() + rounding, 0.0).to(D.dtype)[:, None]
+            limit = torch.where(radius > 0, radius.square() + rounding, 0.0).to(D.dtype)
+            within = torch.lt(D, limit[:, None])
             counts[block.start + 1 : block.stop + 1] = within.sum(1).numpy()
             total += int(counts[block.start + 1 : block.stop + 1].sum())
             if total > most:

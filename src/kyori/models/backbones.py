@@ -1,7 +1,7 @@
 """Backbones: networks that turn a batch of inputs into features or feature maps.
 
-`create_backbone` knows three families: the two small networks written here (`mlp`, `cnn`), every model of timm by
-its name (extra ``image``), and any ``nn.Module`` of the caller's own.
+`create_backbone` knows three families: the small ones written here (`mlp`, `cnn`, and `linear`, a linear map), every
+model of timm by its name (extra ``image``), and any ``nn.Module`` of the caller's own.
 """
 
 import contextlib
@@ -108,7 +108,22 @@ class CNN(nn.Module):
         return self.layers(x)
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
+class Flat(nn.Flatten):
+    """The pixels or features themselves, row by row: with the projection of the head, a linear map.
+
+    Args:
+        input_shape: Shape of one input, ``(c, h, w)`` or ``(f,)``.
+
+    >>> Flat((1, 4, 4))(torch.zeros(2, 1, 4, 4)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(self, input_shape: Sequence[int]):
+        super().__init__()
+        self.out_features = math.prod(input_shape)
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN, "linear": Flat}
 """The backbones of Kyori itself; any other name is looked up in timm."""
 
 

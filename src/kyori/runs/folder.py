@@ -74,15 +74,21 @@ class Run:
     folder: Path | None = None
 
     @property
+    def method(self) -> str:
+        """What it was trained by: the loss's name, or that of the linear method on a comparison's board."""
+        training = {} if self.results is None else self.results.provenance.get("training", {})
+        return str(training.get("linear", self.config.loss.name))
+
+    @property
     def name(self) -> str:
-        """The folder's name, or the loss's."""
-        return self.folder.name if self.folder else self.config.loss.name
+        """The folder's name, or the method's."""
+        return self.folder.name if self.folder else self.method
 
     def summary(self) -> dict[str, Any]:
         """Return what a script wants to know, ready for JSON."""
         return {
             "folder": str(self.folder) if self.folder else None,
-            "loss": self.config.loss.name,
+            "loss": self.method,
             "seconds": round(self.seconds, 3),
             "parameters": self.embedder.parameter_count,
             "results": json.loads(self.results.to_json())["results"] if self.results else None,
@@ -90,7 +96,7 @@ class Run:
 
     def __str__(self) -> str:
         trained = (
-            f"{self.config.loss.name}: {self.embedder.parameter_count:,} parameters in {self.seconds:.1f} s"
+            f"{self.method}: {self.embedder.parameter_count:,} parameters in {self.seconds:.1f} s"
         )
         return f"{trained}\n{self.results}" if self.results is not None else trained
 

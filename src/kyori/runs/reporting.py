@@ -51,7 +51,7 @@ def report_run(
             "trained on."
         )
     trial = Trial(
-        method=run.config.loss.name,
+        method=run.method,
         seed=run.config.seed,
         results=run.results,
         table=run.table,
