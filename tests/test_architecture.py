@@ -59,7 +59,7 @@ ENTRY_POINTS = {"__init__", "__main__", "cli"}
 
 # Optional packages, and core ones that cost time: never imported when a module is imported.
 LATE = {"timm", "torchvision", "openTSNE", "tensorboard", "transformers", "faiss", "matplotlib.pyplot"}
-LATE |= {"ray", "psycopg", "pymilvus", "igraph", "optuna", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
+LATE |= {"fsspec", "webdataset", "ray", "psycopg", "pymilvus", "igraph", "optuna", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
 
 
 def modules():

@@ -89,7 +89,12 @@ def test_kinds_of_members(tmp_path):
     assert samples[4].fault
 
 
-@pytest.mark.parametrize("item", [{"image": [{"bytes": png(k, 0), "path": None} for k in range(3)]}, {"image": [png(k, 0) for k in range(3)]}])  # fmt: skip
+PICTURES = [png(number, 0) for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    "item", [{"image": [{"bytes": body, "path": None} for body in PICTURES]}, {"image": PICTURES}]
+)
 def test_parquet_pictures(tmp_path, item):
     path = tmp_path / "items.parquet"
     pa.parquet.write_table(pa.table({**item, "label": [1, 0, 1], "id": ["x", "y", "z"]}), path)
@@ -160,7 +165,7 @@ def test_urls(tmp_path):
         assert np.array_equal(remote.load(range(40)), local.load(range(40)))
         assert len(open_stream(url)) == 40
     with pytest.raises(
-        DataError, match="no item can be read; the first: memory://bucket/7.tar: no such shard"
+        DataError, match=r"no item can be read; the first: memory://bucket/7\.tar: no such shard"
     ):
         open_stream("memory://bucket/7.tar")
     with pytest.raises(DataError, match="cannot be reached"):

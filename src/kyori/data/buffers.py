@@ -62,8 +62,8 @@ class StreamBatches:
     these, the batch has fewer classes and more items of each, so that it keeps its size. If even two classes are
     missing, the older half of the buffer is given up and more is read; more than 5 % of an epoch is warned about.
 
-    Shards are in random order in each pass and shared among the ranks; with fewer shards than ranks, the ranks share the
-    items of each shard. An epoch has the same number of steps on all ranks: one that comes to its end early begins
+    Shards are in random order in each pass and shared among the ranks; with fewer shards than ranks, the ranks share
+    the items of each shard. An epoch has the same number of steps on all ranks: one that comes to its end early begins
     its next pass, and the rest of a longer one is left out in this epoch.
 
     Args:
@@ -416,10 +416,10 @@ class StreamLoader:
                 while coming is not None and (
                     not under_way or (coming.done() and len(under_way) < PREFETCH * self.workers)
                 ):
-                    batch = coming.result()
-                    coming = None if batch is None else reader.submit(next, iterator, None)
-                    if batch is not None:
-                        under_way.append(pool.submit(self._load, batch))
+                    read = coming.result()
+                    coming = None if read is None else reader.submit(next, iterator, None)
+                    if read is not None:
+                        under_way.append(pool.submit(self._load, read))
                 if under_way:
                     yield self._place(*under_way.popleft().result())
         finally:  # an error, Ctrl-C, or a consumer that stopped early

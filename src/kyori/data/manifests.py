@@ -1,4 +1,4 @@
-"""Manifests of millions of pictures: columns stay Arrow's, and what is known of a file is looked up when it is needed."""
+"""Manifests of millions of pictures: columns stay Arrow's, and a file is looked at when it is needed."""
 
 import os
 from collections.abc import Mapping, Sequence

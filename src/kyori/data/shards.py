@@ -244,7 +244,7 @@ def open_shard(name: str) -> Iterator[BinaryIO]:
     with opened as file:
         if name.lower().endswith((".gz", ".tgz")):
             with gzip.open(file) as unpacked:
-                yield unpacked  # type: ignore[misc]
+                yield unpacked
         else:
             yield file
 
@@ -253,7 +253,7 @@ def open_shard(name: str) -> Iterator[BinaryIO]:
 
 
 def _read_tar(file: BinaryIO, items: bool) -> Iterator[Sample]:
-    key, fields = "", {}
+    key, fields = "", dict[str, bytes]()
     for name, body in _members(file, None if items else ("cls", "json")):
         folder, base = os.path.split(name)
         stem, _, suffix = base.partition(".")

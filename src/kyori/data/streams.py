@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -76,7 +75,8 @@ def open_stream(
     check_opening(opening)
     if is_shards(data):
         reader: Reader = Shards(expand(data))
-        name = data if isinstance(data, str) else os.path.commonprefix(list(reader.names)) or reader.names[0]
+        first, last = reader.names[0], reader.names[-1]
+        name = data if isinstance(data, str) else first if first == last else f"{first} … {last}"
     else:
         reader = Iterated(data)
         name = type(data).__name__
@@ -189,8 +189,8 @@ class Stream:
 
     @cached_property
     def _size(self) -> int:
-        shards = isinstance(self.reader, Shards)
-        if shards and sum(self.reader.bytes_of(k) for k in range(len(self.reader.names))) <= COUNTED:
+        reader = self.reader
+        if isinstance(reader, Shards) and sum(map(reader.bytes_of, range(len(reader.names)))) <= COUNTED:
             return max(1, sum(1 for _ in self._labels()))
         return max(1, round(self.reader.size()[0] * self._share))
 
@@ -332,7 +332,9 @@ class Stream:
         """
         each = max(1, int(np.prod(self.item_shape)) * (1 if self.kind == "image" else 4))
         most = max(2, min(limit, nbytes // each))
-        items, kept, whole = [], [], True
+        items: list[Any] = []
+        kept: list[Sample] = []
+        whole = True
         for sample in self.samples():
             if len(items) == most:
                 whole = False

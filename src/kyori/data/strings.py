@@ -1,4 +1,4 @@
-"""Millions of ids as Arrow keeps them: their characters one after another, and no Python string before one is asked for."""
+"""Millions of ids as Arrow keeps them: no Python string is made before one is asked for."""
 
 import hashlib
 from typing import Any
