@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import distributed
-from ..data import Split
+from ..data import Source, Split
+from ..errors import ConfigError
 from ..models import Embedder
 from ..models.features import FeatureCache
 from ..training import RunConfig
@@ -28,9 +29,18 @@ def cached_split(
         split: The items.
         config: ``training.cache_features`` says where the features are kept, ``cache_precision`` how.
         note: Say on stderr how much was computed, and how large the cache is.
+
+    Raises:
+        ConfigError: The items come as a stream.
+        ItemError: A picture cannot be read.
     """
     folder = config.training.cache_features
     assert folder is not None
+    if not all(isinstance(part, Source) for part in split):
+        raise ConfigError(
+            "training.cache_features needs items that can be asked for one by one; a stream is read in its own order. "
+            "Leave it out, or write the features once with kyori embed and train on the vectors."
+        )
     embedder.to(choose_device(config.training.device))
     cache = FeatureCache(Path(folder), embedder, precision=config.training.cache_precision)
     computed = 0
