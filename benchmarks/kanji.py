@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,11 @@ RESNET = {
     "backbone": "resnet18",
     "backbone_options": {"channels": [32, 64, 128, 256], "stem_width": 32},
     "channels_last": True,
+}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "cnn": {"backbone": "cnn"},
+    "resnet": RESNET,
+    "mlp": {"backbone": "mlp", "backbone_options": {"widths": [512, 256]}},
 }
 GOAL = {
     "arcface": {"loss": "arcface"},
@@ -130,6 +136,31 @@ def reach_goal(options: argparse.Namespace, images: np.ndarray, labels: np.ndarr
     print(f"{run.seconds:.0f} s of training, {time.process_time() - used:.0f} s of CPU in this process")
 
 
+def race_batches(options: argparse.Namespace, images: np.ndarray, labels: np.ndarray) -> None:
+    """Large batches beside small ones, through the same number of pictures.
+
+    ``kyori compare`` holds the batch size equal for all methods, so here each training stands alone.
+    """
+    import kyori
+
+    print("\n| method | steps | MAP@R | Recall@1 | seconds |\n|---|---:|---:|---:|---:|")
+    for method in METHODS["batch"]:
+        settings = {key: value for key, value in method.items() if key != "name"}
+        found, steps, seconds = [], 0, []
+        for seed in range(options.seeds):
+            run = kyori.fit(
+                images, labels=labels, split="class-disjoint", fractions=(0.6, 0.07, 0.33), embedding_size=128,
+                epochs=options.epochs, shift=1, rotate=5, zoom=0.1, seed=seed, report=None, **settings,
+                **NETWORKS[options.backbone],
+            )  # fmt: skip
+            found.append([100 * run.results[name].value for name in ("map@r", "recall@1")])
+            steps, seconds = run.history[-1]["step"], [*seconds, run.seconds]
+        texts = [f"{v.mean():.1f} ({v.min():.1f}–{v.max():.1f})" for v in np.array(found).T]
+        print(
+            f"| {method['name']} | {steps} | {texts[0]} | {texts[1]} | {np.mean(seconds):.0f} |", flush=True
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -146,7 +177,7 @@ def main() -> None:
     parser.add_argument(
         "--goal", choices=list(GOAL), help="one run for the highest Recall@1, instead of the sets"
     )
-    parser.add_argument("--backbone", choices=["cnn", "resnet"], default="cnn", help="network of the sets")
+    parser.add_argument("--backbone", choices=list(NETWORKS), default="cnn", help="network of the sets")
     parser.add_argument("--render", type=Path, help="only write the pictures to this .npz")
     parser.add_argument("--smoke", action="store_true", help="a few characters, to see that it runs")
     options = parser.parse_args()
@@ -177,8 +208,10 @@ def main() -> None:
         return
     import kyori
 
-    network = RESNET if options.backbone == "resnet" else {"backbone": "cnn"}
-    for name in options.sets:
+    network = NETWORKS[options.backbone]
+    if "batch" in options.sets:
+        race_batches(options, images, labels)
+    for name in [name for name in options.sets if name != "batch"]:
         board = kyori.compare(
             images, labels=labels, methods=METHODS[name], seeds=options.seeds, measure="map@r",
             out=None if options.smoke else options.out / name, split="class-disjoint", fractions=(0.6, 0.07, 0.33),
