@@ -21,6 +21,8 @@ def open_source(
     channels: Literal["auto", 1, 3] = "auto",
     bad_items: Literal["skip", "error"] = "skip",
     labels: Any = None,
+    label: str | None = None,
+    features: str | Sequence[str] = (),
     columns: Sequence[str] | Literal["all"] = (),
     verify: bool = True,
     memory_limit: int = 2**30,
@@ -52,6 +54,9 @@ def open_source(
         bad_items: ``"skip"`` leaves out a picture that cannot be read, with one `DataWarning` for all of them and
             each in ``source.skipped``; ``"error"`` raises an `ItemError` at the first.
         labels: (n,) labels, where `data` is an array or a ``Dataset`` without them.
+        label: The column of a manifest that holds the labels (``"label"``).
+        features: Columns of a manifest that hold numbers: each row is a vector of them. A list, or one text with
+            commas; ``"numeric"`` takes all columns of numbers, in the order of the file.
         columns: Further columns of a manifest to keep, or ``"all"``.
         verify: Decode every picture once, so that bad ones are known before training starts. False trusts the
             headers of what does not fit into memory; a picture that turns out bad later is an `ItemError`.
@@ -72,12 +77,26 @@ def open_source(
         >>> source.item_shape, len(source), source.class_names[:3]
         ((8, 8, 1), 1797, ('0', '1', '2'))
     """
-    opening = Opening(read_size(size), channels, bad_items, verify, memory_limit, progress)
+    numbers = features.split(",") if isinstance(features, str) else features
+    opening = Opening(
+        read_size(size),
+        channels,
+        bad_items,
+        verify,
+        memory_limit,
+        progress,
+        label,
+        tuple(name.strip() for name in numbers if name.strip()),
+    )
     check_opening(opening)
     from . import streams
 
     if streams.is_stream(data):
         return _gathered(data, opening, labels, columns)
+    if (label or opening.features) and Path(str(data)).suffix.lower() not in TABLES:
+        raise ArgumentError(
+            f"label= and features= name columns of manifests ({', '.join(TABLES)}); got {data!r}."
+        )
     if isinstance(data, (str, Path)):
         if labels is not None:
             raise ArgumentError(

@@ -11,7 +11,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
@@ -244,7 +244,7 @@ def open_shard(name: str) -> Iterator[BinaryIO]:
     with opened as file:
         if name.lower().endswith((".gz", ".tgz")):
             with gzip.open(file) as unpacked:
-                yield unpacked
+                yield cast(BinaryIO, unpacked)
         else:
             yield file
 
@@ -281,7 +281,7 @@ def _members(file: BinaryIO, wanted: tuple[str, ...] | None) -> Iterator[tuple[s
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             return
-        except tarfile.HeaderError as error:  # type: ignore[attr-defined]
+        except tarfile.HeaderError as error:
             raise tarfile.ReadError("cut off" if len(block) < BLOCK else str(error)) from error
         padding = -info.size % BLOCK
         if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):

@@ -65,6 +65,8 @@ class Opening:
     verify: bool = True
     memory_limit: int = 2**30
     progress: Callable[[int, int], None] | None = None
+    label: str | None = None
+    features: tuple[str, ...] = ()
 
     def report(self, done: int, total: int) -> None:
         if self.progress is not None:

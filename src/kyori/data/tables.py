@@ -13,9 +13,10 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from ..errors import DataError, nearest_name
+from ..errors import ArgumentError, DataError, nearest_name
 from .manifests import MANY, open_many
 from .pictures import open_files
+from .rows import open_rows
 from .sources import SPLIT_ALIASES, Opening, Source, split_names
 from .texts import open_text_table
 
@@ -48,6 +49,19 @@ def open_table(path: Path, opening: Opening, extra: Sequence[str] | Literal["all
         DataError: The file is damaged, a column is missing, unknown or holds a value that it cannot.
     """
     table = _read(path)
+    if opening.features:
+        if extra:
+            raise ArgumentError(
+                "columns= and features= do not go together; rows of numbers keep known columns."
+            )
+        return open_rows(path, table, opening)
+    if opening.label not in (None, "label"):
+        if opening.label not in table.column_names or "label" in table.column_names:
+            raise DataError(
+                f"{path}: the labels are to come from {opening.label!r}; got the columns "
+                f"{', '.join(table.column_names)}{nearest_name(opening.label, table.column_names)}"
+            )
+        table = table.rename_columns(["label" if c == opening.label else c for c in table.column_names])
     layout = next((name for name in LAYOUTS if name in table.column_names), "path")
     kept = _check_columns(path, table, layout, extra)
     many = layout == "path" and table.num_rows >= MANY
@@ -123,7 +137,9 @@ def _check_columns(
     for column in required:
         if column not in names:
             others = (
-                "" if column != "path" else " (or text, for texts; or anchor and positive, for pairs of them)"
+                ""
+                if column != "path"
+                else " (or text, for texts; or anchor and positive, for pairs of them; or features=, for numbers)"
             )
             raise DataError(
                 f"{path}: the column {column!r} is missing{others}; got the columns {', '.join(names)}."

@@ -219,9 +219,21 @@ def open_data(
         size=wanted.image_size,
         channels=wanted.channels,
         bad_items=wanted.bad_items,
+        label=wanted.label if _is_table(data) else None,
+        features=wanted.features if _is_table(data) else (),
         verify=not late,
         memory_limit=0 if late else 2**30,
         progress=_ReadingNote() if progress else None,
+    )
+
+
+def _is_table(data: Any) -> bool:
+    """Whether columns can be meant: a run on a table may be asked about arrays, too."""
+    return isinstance(data, str | Path) and Path(data).suffix.lower() in (
+        ".csv",
+        ".tsv",
+        ".jsonl",
+        ".parquet",
     )
 
 

@@ -88,6 +88,10 @@ class DataConfig(_Section):
         default=None, description="pixels, or height and width; null: as they are"
     )
     channels: Literal["auto", 1, 3] = "auto"
+    label: str | None = Field(default=None, description="column of a table with the labels; null: label")
+    features: str | tuple[str, ...] = Field(
+        default=(), description="columns of a table whose numbers are the items: a,b,c, or numeric for all of numbers"
+    )
     bad_items: Literal["skip", "error"] = "skip"
     buffer: Annotated[int, _number, Field(ge=2)] = Field(
         default=8192, description="items of a stream among which batches are drawn, in each rank"
