@@ -1,7 +1,7 @@
 """What published weights are worth: ImageNet's EfficientNet-lite0 on Fashion-MNIST, beside a network from scratch.
 
 The features as they are, a head on the frozen backbone, the whole network trained on, the same network and a small one
-(``cnn``) from scratch, all from the same few labelled pictures of every class, enlarged to colour pictures; Recall@1 and
+(``cnn``) from scratch, all from the same few labelled pictures of every class, enlarged to colour pictures; Recall@1,
 MAP@R with 95 % intervals on pictures that none of them saw. The published features with the pictures' own mean and
 deviation in place of those they were trained with show what the right scale is worth.
 
