@@ -34,7 +34,10 @@ class Result:
         protocol: Whatever else one must know to repeat it: k, metric, skipped queries, resampled unit.
         influence: ``(q,)`` float32, what each item adds to ``value``, as a query and as an answer to the others: their
             mean is ``value``, and their variance over q (of their means by class, where classes are the unit) is that
-            of ``value``. None where queries are independent: a gallery of its own, listed pairs.
+            of ``value``, ``chance`` allowed for. None where queries are independent: a gallery of its own, listed
+            pairs.
+        chance: ``(q,)`` float32, what in ``influence`` is chance of single pairs of a query and an item, counted with
+            both: the sum of its squares over q² is too much in that variance. None where it is nothing.
     """
 
     measure: str
@@ -45,6 +48,7 @@ class Result:
     n: int = 0
     protocol: dict[str, Any] = field(default_factory=dict)
     influence: NDArray[np.float32] | None = None
+    chance: NDArray[np.float32] | None = None
 
     def __str__(self) -> str:
         return f"{self.measure} {self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -178,12 +182,13 @@ def _result_to_dict(result: Result) -> dict[str, Any]:
         "protocol": {k: _number(v) if isinstance(v, float) else v for k, v in result.protocol.items()},
         "per_query": None if result.per_query is None else _to_list(result.per_query),
         "influence": None if result.influence is None else _to_list(result.influence),
+        "chance": None if result.chance is None else _to_list(result.chance),
     }
 
 
 def _result_from_dict(data: dict[str, Any]) -> Result:
     per_query = data["per_query"]
-    influence = data.get("influence")  # files of before have none
+    influence, chance = data.get("influence"), data.get("chance")  # files of before have none
     return Result(
         measure=str(data["measure"]),
         value=_float(data["value"]),
@@ -193,6 +198,7 @@ def _result_from_dict(data: dict[str, Any]) -> Result:
         n=int(data["n"]),
         protocol=dict(data["protocol"]),
         influence=None if influence is None else np.array(influence, np.float32),
+        chance=None if chance is None else np.array(chance, np.float32),
     )
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kyori import VectorTable
 from kyori.comparison.statistics import Block, difference, estimate, holm
+from kyori.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -111,3 +113,63 @@ def family_wise(
         corrected = holm([difference(drawn[i], drawn[j], flips=False).p_value for i, j in pairs])
         wrong += any(p < 0.05 and best in pair for pair, p in zip(pairs, corrected, strict=True))
     return wrong / repeats
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Tables of items that are queries and gallery at once, embedded by two methods that are equally good.
+
+    Items scatter about their class by ``spread``; ``own`` is the part of that which each method has for itself, as a
+    standard deviation. With ``unit="class"`` each table has classes of its own, else all tables have the same ones.
+    """
+
+    n: int = 200
+    classes: int = 10
+    spread: float = 0.9
+    own: float = 0.7
+    unit: str = "query"
+    d: int = 8
+
+    def draw(self, generator: np.random.Generator) -> tuple[VectorTable, VectorTable]:
+        fixed = np.random.default_rng(1).normal(size=(self.classes, self.d))
+        if self.unit == "class":
+            labels = np.repeat(np.arange(self.classes), self.n // self.classes)
+            centres = generator.normal(size=fixed.shape)
+        else:
+            labels, centres = generator.integers(self.classes, size=self.n), fixed
+        shape = len(labels), self.d
+        shared = centres[labels] + np.sqrt(1 - self.own**2) * self.spread * generator.normal(size=shape)
+        first, second = (shared + self.own * self.spread * generator.normal(size=shape) for _ in range(2))
+        return VectorTable(vectors=first, labels=labels), VectorTable(vectors=second, labels=labels)
+
+    def measure(self, names: list[str], repeats: int, *, seed: int = 0) -> dict[str, tuple[float, float]]:
+        """Share of tables whose interval held the mean over all, and of pairs of equal methods told apart."""
+        generator = np.random.default_rng(seed)
+        found, rejected = [], dict.fromkeys(names, 0)
+        for _ in range(repeats):
+            tables = self.draw(generator)
+            both = [evaluate(table, measures=names, unit=self.unit, bootstrap=1) for table in tables]
+            found.append(both[0])
+            groups = tables[0].labels if self.unit == "class" else None
+            for name in names:
+                blocks = []
+                for results in both:
+                    shares, chance = results[name].influence[None], results[name].chance
+                    blocks.append(Block(shares, groups, chance=None if chance is None else chance[None]))
+                gap = difference([blocks[0]], [blocks[1]], share=True, flips=False)
+                rejected[name] += gap.p_value < 0.05
+        held = {}
+        for name in names:
+            truth = np.mean([results[name].value for results in found])
+            held[name] = float(np.mean([r[name].low <= truth <= r[name].high for r in found]))
+        return {name: (held[name], rejected[name] / repeats) for name in names}
+
+
+#: One table that is query and gallery at once: name, how tables are drawn.
+TABLES = {
+    "200 items, 10 classes": Tables(),
+    "400 items, 40 classes": Tables(400, 40, 0.7),
+    "1,000 items, 50 classes": Tables(1000, 50, 0.8),
+    "240 items, 30 new classes": Tables(240, 30, 0.7, unit="class"),
+    "240 items, 12 new classes": Tables(240, 12, 0.9, unit="class"),
+}

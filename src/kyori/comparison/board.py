@@ -194,11 +194,12 @@ class Board:
     def _block(self, cells: Sequence[Cell], name: str) -> Block:
         results = [cell.results[name] for cell in cells]
         groups = cells[0].table.labels if self.unit == "class" else None
-        shares = [
-            r.influence for r in results if r.influence is not None and r.protocol.get("unit") == self.unit
-        ]
+        known = [r for r in results if r.influence is not None and r.protocol.get("unit") == self.unit]
+        shares = [r.influence for r in known if r.influence is not None]
         if len(shares) == len(results) and len({len(values) for values in shares}) == 1:
-            return Block(np.stack(shares), groups, cells[0].dataset)
+            chances = [r.chance for r in known if r.chance is not None]
+            chance = np.stack(chances) if len(chances) == len(results) else None
+            return Block(np.stack(shares), groups, cells[0].dataset, chance=chance)
         per_query = [r.per_query for r in results if r.per_query is not None]
         if len(per_query) == len(results) and len({len(values) for values in per_query}) == 1:
             return Block(np.stack(per_query), groups, cells[0].dataset)

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import erfc, stdtr
 
-from ..evaluation.bootstrap import influence, mean_interval, share_interval
+from ..evaluation.bootstrap import influence, mean_interval, settled, share_interval
 from .spread import Spread, of_difference, of_mean, over_datasets, over_folds
 
 __all__ = [
@@ -168,17 +168,20 @@ class Block:
     """What one method did on one fold of one data set.
 
     Attributes:
-        values: ``(s, q)`` of s trainings on q queries, NaN where a query was skipped; or ``(s, 1)``, one value a
+        values: ``(s, q)`` of s trainings on q queries, NaN where a query was skipped (where queries are each other's
+            answers, the influence of each, :attr:`kyori.results.Result.influence`); or ``(s, 1)``, one value a
             training, for a measure of the whole table.
         groups: Class ``(q,)`` of each query where classes are the unit.
         dataset: Name of the data set; blocks of one data set are its folds.
         around: ``(low, high)`` mean half-widths of the intervals over items, for a measure of the whole table.
+        chance: ``(s, q)`` what in the influences is counted twice; None where it is nothing.
     """
 
     values: np.ndarray
     groups: np.ndarray | None = None
     dataset: str = ""
     around: tuple[float, float] | None = None
+    chance: np.ndarray | None = None
 
 
 def is_share(measure: str) -> bool:
@@ -207,7 +210,7 @@ def estimate(blocks: Sequence[Block], *, share: bool = False) -> Estimate:
     >>> estimate([Block(np.array([[1.0, 0.0, 1.0, 1.0]]))]).value
     0.75
     """
-    units = [_units(block.values, block.groups) for block in blocks]
+    units = [_units(block) for block in blocks]
     if not blocks or any(u.shape[1] == 0 or np.isnan(u).any() for u in units):
         return Estimate(math.nan, math.nan, math.nan)
     value, spread = _combine(blocks, [float(u.mean()) for u in units], [of_mean(u) for u in units])
@@ -303,15 +306,18 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def _units(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def _units(block: Block) -> np.ndarray:
     """Values of the units ``(s, u)``; queries that were skipped in any training do not count."""
-    values = np.atleast_2d(np.asarray(values, dtype=float))
+    values = np.atleast_2d(np.asarray(block.values, dtype=float))
     if values.shape[1] == 1:
         return values
     answered = ~np.isnan(values).any(axis=0)
     if not answered.any():
         return np.empty((len(values), 0))
-    return influence(values[:, answered], None if groups is None else groups[answered])
+    units = influence(values[:, answered], None if block.groups is None else block.groups[answered])
+    if block.chance is None or block.groups is not None:  # of whole classes too little is counted twice
+        return units
+    return settled((units, block.chance))[0]
 
 
 def _paired(first: Block, second: Block) -> tuple[np.ndarray, np.ndarray]:
@@ -323,7 +329,11 @@ def _paired(first: Block, second: Block) -> tuple[np.ndarray, np.ndarray]:
     groups = None if first.groups is None or a.shape[1] == 1 else first.groups[answered]
     if not answered.any():
         return a[:, :0], b[:, :0]
-    return influence(a[:, answered], groups), influence(b[:, answered], groups)
+    units = influence(a[:, answered], groups), influence(b[:, answered], groups)
+    if first.chance is None or second.chance is None:
+        return units
+    one, other = settled((units[0], first.chance), (units[1], second.chance))
+    return one, other
 
 
 def _combine(

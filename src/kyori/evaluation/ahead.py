@@ -1,4 +1,4 @@
-"""Who stands before whom: the items that a query ranks before its positives, to ask what would be without one of them."""
+"""Who stands before whom: the items that a query ranks before its positives."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,29 +54,22 @@ class Ahead:
             self.values,
         )
 
-    def add(self, weights: Floats, query: Counts, totals: Floats) -> Floats:
+    def add(self, weights: Floats, query: Counts, totals: Floats) -> None:
         """Add to each item what the positives behind it weigh.
 
         Args:
             weights: ``(s, p)`` of each positive, for s measures.
             query: ``(p,)`` the row of each positive, ascending.
             totals: ``(s, m)``, to which is added.
-
-        Returns:
-            ``(s,)`` sum of the squares of what was added, pair of query and item by pair.
         """
-        squares = np.zeros(len(weights))
-        for s, weight in enumerate(weights):
-            squares[s] += self._add_listed(weight, query, totals[s])
+        for weight, total in zip(weights, totals, strict=True):
+            self._add_listed(weight, query, total)
             if len(self.of):
-                more = weight[self.of]
-                totals[s] += np.bincount(self.rival, more, totals.shape[1])
-                squares[s] += more @ more
+                total += np.bincount(self.rival, weight[self.of], len(total))
         if len(self.wide):
-            squares += self._add_wide(weights, query, totals)
-        return squares
+            self._add_wide(weights, query, totals)
 
-    def _add_listed(self, weight: Floats, query: Counts, totals: Floats) -> float:
+    def _add_listed(self, weight: Floats, query: Counts, total: Floats) -> None:
         active = np.flatnonzero(weight)
         row = query[active]
         reach = self.place[active] - self.starts[row]
@@ -84,16 +77,13 @@ class Ahead:
         np.maximum.at(lengths, row, reach)
         at = joined(self.starts[:-1], lengths)
         if len(at) == 0:
-            return 0.0
+            return
         begin = (np.cumsum(lengths) - lengths)[row]
         steps = np.bincount(begin, weight[active], len(at) + 1)
         steps -= np.bincount(begin + reach, weight[active], len(at) + 1)
-        added = np.cumsum(steps[:-1])
-        totals += np.bincount(self.columns[at], added, len(totals))
-        return float(added @ added)
+        total += np.bincount(self.columns[at], np.cumsum(steps[:-1]), len(total))
 
-    def _add_wide(self, weights: Floats, query: Counts, totals: Floats) -> Floats:
-        squares = np.zeros(len(weights))
+    def _add_wide(self, weights: Floats, query: Counts, totals: Floats) -> None:
         bounds = np.searchsorted(query, np.stack([self.wide, self.wide + 1], axis=1))
         for start, values in self.values():
             for row, (first, last) in zip(self.wide.tolist(), bounds.tolist(), strict=True):
@@ -104,10 +94,7 @@ class Ahead:
                     tails = np.cumsum(some[:, ::-1], axis=1)[:, ::-1]
                     behind = np.searchsorted(limits, values[row, near], side="right")
                     for s, tail in zip(of, tails, strict=True):
-                        added = tail[behind]
-                        totals[s, start + near] += added
-                        squares[s] += added @ added
-        return squares
+                        totals[s, start + near] += tail[behind]
 
 
 def _by_depth(weights: Floats) -> Iterator[tuple[list[int], Floats]]:

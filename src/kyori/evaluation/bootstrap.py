@@ -18,11 +18,13 @@ __all__ = [
     "mean_interval",
     "percentiles",
     "ratio",
+    "settled",
     "share_interval",
     "shifted_interval",
 ]
 
 _LEVELS = (0.025, 0.975)
+_LEAST = 0.25  # of the variance is kept, however large chance seems
 _CHUNK = 128  # resamples whose weights are held as floats at a time
 
 
@@ -78,12 +80,16 @@ class Bootstrap:
         return np.maximum(2 * sums - values.sum(axis=0, dtype=np.float64), 0)
 
     def mean(
-        self, values: NDArray[np.floating], shares: NDArray[np.floating] | None = None
+        self,
+        values: NDArray[np.floating],
+        shares: NDArray[np.floating] | None = None,
+        chance: NDArray[np.floating] | None = None,
     ) -> tuple[float, float]:
         """Return the interval of the mean of the ``(n,)`` values that are not NaN; NaN without resamples.
 
         Where the values depend on each other ``shares`` ``(n,)`` says what each item adds to the mean, in all its
-        roles. Its variance is that of infinitely many resamples, times u / (u − 1) for u items or classes, which a
+        roles, and ``chance`` ``(n,)`` what of that is counted twice (with items as units; of whole classes it is
+        little). Its variance is that of infinitely many resamples, times u / (u − 1) for u items or classes, which a
         resample leaves out; its ends are those of :func:`share_interval` where all values lie between 0 and 1.
         """
         known = ~np.isnan(values)
@@ -93,7 +99,10 @@ class Bootstrap:
         bounded = bool(values[known].min() >= 0 and values[known].max() <= 1)
         if shares is None:
             shares, classes = values[known], None if classes is None else classes[known]
-        return _of_units(mean, influence(shares[None], classes)[0], bounded=bounded)
+        units = influence(shares[None], classes)
+        if chance is not None and classes is None:
+            (units,) = settled((units, chance[None]))
+        return _of_units(mean, units[0], bounded=bounded)
 
     def around(self, value: float, shares: NDArray[np.floating]) -> tuple[float, float]:
         """Return the interval of a value between 0 and 1 to which ``(n,)`` items add these shares."""
@@ -125,6 +134,32 @@ def influence(values: NDArray[np.floating], classes: NDArray[np.integer] | None)
     return means + (sums.T - means * counts) * (len(counts) / values.shape[1])
 
 
+def settled(*parts: tuple[NDArray[np.float64], NDArray[np.floating]]) -> list[NDArray[np.float64]]:
+    """Return units drawn together about their means, until chance is once in the variance of their mean.
+
+    Args:
+        parts: The ``(s, u)`` units of s trainings with the ``(s, n)`` chance in them; two of these for the variance of
+            the difference of their means. What trainings do not have in common is left as it is.
+    """
+    signs = (1.0, -1.0)[: len(parts)]
+    columns = sum(sign * units.mean(axis=0) for sign, (units, _) in zip(signs, parts, strict=True))
+    common = sum(
+        sign * chance.mean(axis=0, dtype=float) for sign, (_, chance) in zip(signs, parts, strict=True)
+    )
+    variance, square = float(np.var(columns)), float(np.square(common).sum())
+    for units, chance in parts:
+        s, u = units.shape
+        if s > 1:
+            own = units - units.mean(axis=0) - units.mean(axis=1, keepdims=True) + units.mean()
+            variance -= float((own**2).sum()) / ((s - 1) * u * s)
+            square -= float(chance.var(axis=0, ddof=1, dtype=float).sum()) / s
+    n, u = parts[0][1].shape[1], parts[0][0].shape[1]
+    left = 1 - max(0.0, square) * u / n**2 / variance if variance > 0 else 1.0
+    means = [units.mean(axis=1, keepdims=True) for units, _ in parts]
+    share = math.sqrt(max(left, _LEAST))
+    return [mean + share * (units - mean) for mean, (units, _) in zip(means, parts, strict=True)]
+
+
 def mean_interval(mean: float, variance: float, df: float) -> tuple[float, float]:
     """Return mean ± t · √variance; infinite where no degree of freedom is left."""
     if df <= 0:
@@ -144,10 +179,7 @@ def share_interval(mean: float, variance: float, df: float, units: int) -> tuple
     (0.9809, 1.0)
     """
     spread = mean * (1 - mean)
-    if variance > 0 and spread > 0:
-        trials = spread / variance
-    else:
-        trials = float(units)
+    trials = spread / variance if variance > 0 and spread > 0 else float(units)
     t2 = (_t(df) if df > 0 else 1.96) ** 2
     centre = (mean + t2 / (2 * trials)) / (1 + t2 / trials)
     half = math.sqrt(t2 * (max(spread, 0.0) / trials + t2 / (4 * trials**2))) / (1 + t2 / trials)

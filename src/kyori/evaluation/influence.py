@@ -24,6 +24,7 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _NO_LIMIT = np.iinfo(np.int64).max
+_SEED = 20
 _PAIRS = 2_000_000  # of a positive and a class, at a time
 
 
@@ -34,13 +35,13 @@ class Effects:
     Attributes:
         gains: By measure ``(m,)``, of each gallery item over all queries but itself; or ``(c,)``, of each class over
             the queries of other classes.
-        squares: By measure, Σ of the squares of what each pair of a query and an item adds to ``gains``; 0 for
-            classes.
+        signed: By measure, the same sums with a sign drawn for each query: what pairs of a query and an item (class)
+            add cannot add up in it, and so its square is, on average, the sum of their squares.
         lost: ``(m,)`` queries that have no positive without the item; zeros ``(c,)`` for classes.
     """
 
     gains: Mapping[str, Floats]
-    squares: Mapping[str, float]
+    signed: Mapping[str, Floats]
     lost: Counts
 
     @classmethod
@@ -49,7 +50,7 @@ class Effects:
         keys = list(parts[0].gains)
         return cls(
             {key: np.sum([part.gains[key] for part in parts], axis=0) for key in keys},
-            {key: math.fsum(part.squares[key] for part in parts) for key in keys},
+            {key: np.sum([part.signed[key] for part in parts], axis=0) for key in keys},
             np.sum([part.lost for part in parts], axis=0),
         )
 
@@ -68,8 +69,9 @@ class EffectSums:
         self._measures = measures
         self._classes = classes
         units = int(task.gallery_classes.max()) + 1 if classes else len(task.gallery)
-        self._gains = np.zeros((len(measures), units))
-        self._squares = np.zeros(len(measures))
+        self._gains = np.zeros((2 * len(measures), units))  # as they are, then signed
+        # The same for every table of so many items: what two embeddings of them have in common stays so.
+        self._signs = np.random.default_rng(_SEED).choice([-1.0, 1.0], len(task.queries))
         self._lost = np.zeros(units, np.int64)
         self._directed = ~task.undirected()
 
@@ -84,8 +86,8 @@ class EffectSums:
         """Return what was added up."""
         keys = [measure.key for measure in self._measures]
         return Effects(
-            dict(zip(keys, self._gains, strict=True)),
-            dict(zip(keys, self._squares.tolist(), strict=True)),
+            dict(zip(keys, self._gains[: len(keys)], strict=True)),
+            dict(zip(keys, self._gains[len(keys) :], strict=True)),
             self._lost,
         )
 
@@ -93,16 +95,17 @@ class EffectSums:
         assert ranks.ahead is not None
         at = _Positives.of(ranks)
         asked = self._directed[ranks.rows][ranks.query]
-        pulls = np.empty((len(self._measures), len(ranks.rank)))
+        signs = self._signs[ranks.rows][ranks.query]
+        pulls = np.empty((len(self._gains), len(ranks.rank)))
         for s, measure in enumerate(self._measures):
-            formula = formula_of(measure)
+            formula, signed = formula_of(measure), len(self._measures) + s
             pulls[s] = np.where(asked, at.pulls(formula), 0.0)
+            pulls[signed] = pulls[s] * signs
             # Positives stand before others too, but leave by a rule of their own.
-            counted = at.behind(pulls[s])
-            gains = np.where(asked, at.removals(formula), 0.0)
-            self._gains[s] += np.bincount(ranks.column, gains - counted, self._gains.shape[1])
-            self._squares[s] += gains @ gains - counted @ counted
-        self._squares += ranks.ahead.add(pulls, ranks.query, self._gains)
+            own = np.where(asked, at.removals(formula), 0.0) - at.behind(pulls[s])
+            self._gains[s] += np.bincount(ranks.column, own, self._gains.shape[1])
+            self._gains[signed] += np.bincount(ranks.column, own * signs, self._gains.shape[1])
+        ranks.ahead.add(pulls, ranks.query, self._gains)
         only = asked & (at.count == 1)
         self._lost += np.bincount(ranks.column[only], minlength=len(self._lost))
 
@@ -113,7 +116,10 @@ class EffectSums:
         for positive, code, before in _class_shifts(self._task, ranks, self._directed[ranks.rows]):
             for s, formula in enumerate(formulas):
                 moved = at.gains(formula, at.rank[positive] - before, at.nth[positive], positive)
-                self._gains[s] += np.bincount(code, moved - now[s][positive], self._gains.shape[1])
+                added = moved - now[s][positive]
+                self._gains[s] += np.bincount(code, added, self._gains.shape[1])
+                added *= self._signs[ranks.rows][ranks.query[positive]]
+                self._gains[len(formulas) + s] += np.bincount(code, added, self._gains.shape[1])
 
 
 @dataclass(frozen=True)
@@ -298,14 +304,13 @@ def _add_rivals(
 
 def influences(
     task: Task, values: Mapping[str, Floats], effects: Effects, *, unit_class: bool, zero: bool
-) -> dict[str, Floats | None]:
-    """Return ``(n,)`` influences of the items on each measure, whose mean is the measure.
+) -> dict[str, tuple[Floats, Floats] | None]:
+    """Return ``(n,)`` influences of the items on each measure, whose mean is the measure, and the chance in them.
 
-    Their variance over n is that of the measure over new tables. Items: pseudo-values nT − (n − 1)T₋ᵢ about T. What
-    one item does to one other query is chance of that pair, and the jackknife counts it with the item though it is in
-    the query's own value already (of the variance of a term of k items it sees k times as much, Efron & Stein 1981);
-    so the part as an answer is shrunk until the variance of the pairs is in once. Classes: all items of a class share
-    the pseudo-value of T without it, each in proportion.
+    Items: the pseudo-values nT − (n − 1)T₋ᵢ, moved to T. Classes: all items of a class share the pseudo-value of T
+    without it. What one item does to one other query is chance of that pair; the jackknife counts it with the item,
+    though it is in the query's own value already (it sees the variance of a term of k items k times, Efron & Stein
+    1981). The chance is that part, with a sign drawn for each query: Σ chance² / n² is the variance to be taken off.
 
     Args:
         task: A table with itself.
@@ -321,32 +326,27 @@ def influences(
     return {key: of(task, values[key], effects, key, zero) for key in effects.gains}
 
 
-def _of_items(task: Task, values: Floats, effects: Effects, key: str, zero: bool) -> Floats | None:
+def _of_items(
+    task: Task, values: Floats, effects: Effects, key: str, zero: bool
+) -> tuple[Floats, Floats] | None:
     n, known = len(values), ~np.isnan(values)
     own = np.where(known, values, 0.0)
     total, count = own.sum(), int(known.sum())
-    lost = 0 if zero else effects.lost[task.excluded]
-    left = count - known - lost
+    left = count - known - (0 if zero else effects.lost[task.excluded])
     if n < 2 or left.min() < 1:
         return None
-    alone = (total - own) / np.maximum(count - known, 1)
     without = (total - own + effects.gains[key][task.excluded]) / left
-    asked, answered = -(n - 1) * (alone - alone.mean()), -(n - 1) * (without - alone)
-    answered -= answered.mean()
-    # The variance of the mean, times n, with the variance of the pairs taken off once.
-    wanted = float(np.var(asked + answered)) - n * effects.squares[key] / count**2
-    return total / count + asked + _share(asked, answered, wanted) * answered
+    chance = effects.signed[key][task.excluded] * (n / count)
+    shares = total / count - (n - 1) * (without - without.mean())
+    # Not so much that less is left than if queries were independent.
+    most = float(np.var(shares)) - float(np.var(own[known]))
+    square = float(chance @ chance) / n
+    return shares, chance * math.sqrt(min(1.0, max(0.0, most) / square) if square > 0 else 0.0)
 
 
-def _share(asked: Floats, answered: Floats, wanted: float) -> float:
-    """Return the share s from 0 to 1 for which asked + s · answered has the variance, or 0 where it has more."""
-    a, b, c = float(np.var(answered)), float(np.mean(asked * answered)), float(np.var(asked)) - wanted
-    if c >= 0 or a == 0:
-        return 0.0
-    return min(1.0, (-b + math.sqrt(b * b - a * c)) / a)
-
-
-def _of_classes(task: Task, values: Floats, effects: Effects, key: str, zero: bool) -> Floats | None:
+def _of_classes(
+    task: Task, values: Floats, effects: Effects, key: str, zero: bool
+) -> tuple[Floats, Floats] | None:
     known = ~np.isnan(values)
     codes, members = np.unique(task.query_classes, return_inverse=True)
     sizes = np.bincount(members)
@@ -356,7 +356,8 @@ def _of_classes(task: Task, values: Floats, effects: Effects, key: str, zero: bo
     if c < 2 or left.min() < 1:
         return None
     without = (total - own + effects.gains[key][codes]) / left
-    return shared_by_classes(total / answered, without, members, sizes)
+    chance = effects.signed[key][codes] * (len(values) / answered) / np.sqrt(sizes)
+    return shared_by_classes(total / answered, without, members, sizes), chance[members]
 
 
 def shared_by_classes(value: float, without: Floats, members: Counts, sizes: Counts) -> Floats:

@@ -47,7 +47,7 @@ def retrieval_results(context: Context, measures: Sequence[Measure]) -> list[Res
     shares = _influences(context, found)
     results = []
     for measure in measures:
-        values, influence = found.values[measure.key], shares.get(measure.key)
+        values, (influence, chance) = found.values[measure.key], shares.get(measure.key) or (None, None)
         n = int((~np.isnan(values)).sum())
         protocol = context.protocol | {
             "no_positive": context.no_positive,
@@ -57,13 +57,15 @@ def retrieval_results(context: Context, measures: Sequence[Measure]) -> list[Res
         if measure.k:
             protocol["k"] = measure.k
         mean = float(np.nanmean(values)) if n else math.nan
-        interval = context.resamples.mean(values, influence)
+        interval = context.resamples.mean(values, influence, chance)
         per_query = values.astype(np.float32)
-        results.append(Result(measure.key, mean, *interval, per_query, n, protocol, influence))
+        results.append(Result(measure.key, mean, *interval, per_query, n, protocol, influence, chance))
     return results
 
 
-def _influences(context: Context, found: "Retrieval") -> dict[str, NDArray[np.float32] | None]:
+def _influences(
+    context: Context, found: "Retrieval"
+) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]] | None]:
     if found.effects is None:
         return {}
     shares = influences(
@@ -74,7 +76,10 @@ def _influences(context: Context, found: "Retrieval") -> dict[str, NDArray[np.fl
         zero=context.no_positive == "zero",
     )
     # Rounded before intervals are drawn from them: then they do not depend on the blocks in which they were added up.
-    return {key: None if share is None else share.astype(np.float32) for key, share in shares.items()}
+    return {
+        key: None if of is None else (of[0].astype(np.float32), of[1].astype(np.float32))
+        for key, of in shares.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)

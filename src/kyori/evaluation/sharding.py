@@ -56,7 +56,7 @@ class Shard:
         arrays: dict[str, Any] = {f"value {name}": values for name, values in self.values.items()}
         if self.effects is not None:
             arrays |= {f"gain {name}": gains for name, gains in self.effects.gains.items()}
-            arrays |= {f"square {name}": np.array(square) for name, square in self.effects.squares.items()}
+            arrays |= {f"signed {name}": signed for name, signed in self.effects.signed.items()}
             arrays["lost"] = self.effects.lost
         write_atomic(
             path, lambda file: np.savez(file, positives=self.positives, about=np.array(about), **arrays)
@@ -79,8 +79,8 @@ class Shard:
                 effects = None
                 if "lost" in data.files:
                     gains = {name: data[f"gain {name}"] for name in values}
-                    squares = {name: float(data[f"square {name}"]) for name in values}
-                    effects = Effects(gains, squares, data["lost"])
+                    signed = {name: data[f"signed {name}"] for name in values}
+                    effects = Effects(gains, signed, data["lost"])
                 return cls(
                     about["rank"], about["world"], values, data["positives"], about["tied"], about["about"],
                     effects,
