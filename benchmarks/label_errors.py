@@ -165,7 +165,7 @@ def retrain(
         test, train = open_source((images[cut:], labels[cut:])), slice(0, cut)
     else:
         test, train = open_source(read("t10k", 10_000)), slice(None)
-    config = RunConfig.from_options(settings(options.epochs, options.device), seed=seed)
+    config = RunConfig.from_options(settings(options.retrain_epochs, options.device), seed=seed)
     result = {}
     for name, given in (("noisy", noisy), ("corrected", corrected), ("clean", labels)):
         source = open_source((images[train], given[train]))
@@ -222,6 +222,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, help="folder in which trained folds are kept and found again")
     parser.add_argument("--retrain", action="store_true", help="also train on the corrected labels")
+    parser.add_argument(
+        "--retrain-epochs",
+        type=int,
+        default=20,
+        help="of the trainings on noisy, corrected and clean labels: in the first few a network has not yet learnt "
+        "wrong labels by heart, and clean ones gain nothing over noisy ones",
+    )
     parser.add_argument(
         "--synthetic", action="store_true", help="200,000 × 128 vectors of 5,000 classes only"
     )

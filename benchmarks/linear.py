@@ -2,6 +2,7 @@
 
     python benchmarks/linear.py                    # 5,000 × 64: NCA and LMNN beside metric-learn; 10⁵ rows in batches
     python benchmarks/linear.py --rows 1000000     # the batches on 10⁶ rows
+    python benchmarks/linear.py --lmnn-iterations 1000   # LMNN until metric-learn stops by itself: 10 minutes
     python benchmarks/linear.py --smoke            # tiny, seconds
 
 Each contender runs in a process of its own, from the same start (the identity); CPU seconds of `fit`, peak memory above

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Iterator
 from importlib import resources
 from os import PathLike
@@ -15,7 +12,6 @@ import numpy as np
 
 from .. import __version__
 from ..errors import ArgumentError
-from ..files import write_atomic
 from ..report.page import (
     Code,
     Details,
@@ -34,6 +30,7 @@ from ..report.words import LANGUAGES, Words
 from .labels import LabelErrors
 from .noise import NoiseRate
 from .review_words import TEXTS
+from .writing import write_columns
 
 __all__ = ["write_review", "write_table"]
 
@@ -61,25 +58,7 @@ def write_table(errors: LabelErrors, path: str | PathLike[str]) -> None:
     Raises:
         ArgumentError: The path ends in something else.
     """
-    path = Path(path)
-    if path.suffix == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
-
-        plain = {name: pyarrow.array(values) for name, values in _columns(errors).items()}
-        lists = {name: pyarrow.array(list(values)) for name, values in _evidence(errors).items()}
-        write_atomic(path, lambda file: parquet.write_table(pyarrow.table(plain | lists), file))
-    elif path.suffix == ".csv":
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        columns, evidence = _columns(errors), _evidence(errors)
-        writer.writerow([*columns, *evidence])
-        plain_rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-        for row, lists_ in zip(plain_rows, zip(*evidence.values(), strict=True), strict=True):
-            writer.writerow([*row, *(json.dumps(values, ensure_ascii=False) for values in lists_)])
-        write_atomic(path, lambda file: file.write(text.getvalue().encode()))
-    else:
-        raise ArgumentError(f"path must end in .csv or .parquet; got {path.name}.")
+    write_columns({**_columns(errors), **_evidence(errors)}, path)
 
 
 def _columns(errors: LabelErrors) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Tables of findings on disk: CSV for spreadsheets, Parquet for everything else."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +22,10 @@ def check_table_path(path: str | os.PathLike[str]) -> None:
         )
 
 
-def write_columns(columns: Mapping[str, NDArray[Any]], path: str | os.PathLike[str]) -> None:
+def write_columns(columns: Mapping[str, NDArray[Any] | list[Any]], path: str | os.PathLike[str]) -> None:
     """Write columns of ``n`` values each to a ``.csv`` or ``.parquet`` file, atomically.
+
+    A column may be a list of n lists: lists in Parquet, JSON in CSV.
 
     Raises:
         ArgumentError: The name ends in something else.
@@ -39,6 +42,14 @@ def write_columns(columns: Mapping[str, NDArray[Any]], path: str | os.PathLike[s
     from pyarrow import csv, parquet
 
     check_table_path(path)
+    plain = Path(path).suffix == ".csv"
+    if plain:
+        columns = {
+            name: [json.dumps(value, ensure_ascii=False) for value in values]
+            if isinstance(values, list)
+            else values
+            for name, values in columns.items()
+        }
     table = pyarrow.table({name: pyarrow.array(values) for name, values in columns.items()})
-    write = csv.write_csv if Path(path).suffix == ".csv" else parquet.write_table
+    write = csv.write_csv if plain else parquet.write_table
     write_atomic(path, lambda file: write(table, file))
