@@ -1,6 +1,8 @@
 """Training on streams: the same bits after an interruption, parts without a list of items, vectors in row groups."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -192,3 +194,46 @@ def test_killed_and_resumed(pattern, tmp_path):
     subprocess.run([*command, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     weights = [Path(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_in_the_middle_of_an_epoch(pattern, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    command += [
+        "-m",
+        "kyori",
+        "train",
+        pattern,
+        "--loss",
+        "arcface",
+        "--backbone",
+        "mlp",
+        "--batch-size",
+        "16",
+    ]
+    command += [
+        "--buffer",
+        "64",
+        "--epochs",
+        "2",
+        "--split",
+        "none",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    command += ["--checkpoint-every", "4 steps", "--checkpoint-keep", "99"]
+    quiet = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, check=True, capture_output=True, env=quiet)
+    model = tmp_path / "run" / "model.safetensors"
+    whole = model.read_bytes()
+    model.unlink()
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        if path.stem > "step-000000020":  # 15 steps are an epoch
+            path.unlink()
+    subprocess.run([*command, "--resume"], check=True, capture_output=True, env=quiet)
+    assert model.read_bytes() == whole
