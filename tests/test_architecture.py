@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "evaluation": {"errors", "optional", "files", "distances", "vectors", "results", "neighbors"},
     "report": {"errors", "optional", "files", "vectors", "results", "neighbors"},
     "runs": {
-        "errors", "distributed", "optional", "files", "vectors", "results", "data", "losses", "models", "training", "evaluation", "report",
+        "errors", "distributed", "optional", "files", "vectors", "results", "data", "losses", "models", "training",
+        "evaluation", "report",
     },
     "recognition": {
         "errors", "optional", "files", "distances", "vectors", "results", "neighbors", "data", "models", "evaluation",
@@ -59,7 +60,20 @@ ENTRY_POINTS = {"__init__", "__main__", "cli"}
 
 # Optional packages, and core ones that cost time: never imported when a module is imported.
 LATE = {"timm", "torchvision", "openTSNE", "tensorboard", "transformers", "faiss", "matplotlib.pyplot"}
-LATE |= {"fsspec", "webdataset", "ray", "psycopg", "pymilvus", "igraph", "optuna", "fastapi", "starlette", "uvicorn", "prometheus_client", "onnx"}
+LATE |= {
+    "fsspec",
+    "webdataset",
+    "ray",
+    "psycopg",
+    "pymilvus",
+    "igraph",
+    "optuna",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+    "onnx",
+}
 
 
 def modules():

@@ -43,7 +43,9 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # a full disk does not say which file had no room
+        if (
+            error.errno is not None and error.filename is None
+        ):  # a full disk does not say which file had no room
             error.filename = str(path)
         raise
     finally:

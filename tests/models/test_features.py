@@ -89,7 +89,7 @@ def test_other_weights_and_other_pictures_are_computed_anew(photos, tmp_path):
     Image.fromarray(np.full((12, 12, 3), 77, np.uint8)).save(path)
     os.utime(path, (1, 1))
     cache = FeatureCache(tmp_path / "cache", frozen())
-    with pytest.raises(ArgumentError, match="1 items of .* are not in the cache"):
+    with pytest.raises(ArgumentError, match=r"1 items of .* are not in the cache"):
         cache.source(open_source(photos, memory_limit=0))
     assert cache.fill(open_source(photos, memory_limit=0)) == 1
 

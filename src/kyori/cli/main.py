@@ -1,7 +1,7 @@
 """``kyori``: the commands gathered, and errors turned into one line and an exit code.
 
-Exit codes: 0 done · 1 done in part (some trainings of a comparison failed) · 2 a mistake in the command or the data (one
-line on stderr) · 130 stopped by Ctrl-C.
+Exit codes: 0 done · 1 done in part (some trainings of a comparison failed) · 2 a mistake in the command or the data
+(one line on stderr) · 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

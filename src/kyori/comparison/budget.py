@@ -153,7 +153,9 @@ def _listed(values: Mapping[str, str]) -> str:
 
 def _augmentation(config: RunConfig) -> str:
     changed = config.augment.model_dump(exclude_defaults=True)
-    return ", ".join(name if value is True else f"{name} {value}" for name, value in changed.items()) or "none"
+    return (
+        ", ".join(name if value is True else f"{name} {value}" for name, value in changed.items()) or "none"
+    )
 
 
 def _amount(values: Iterable[int]) -> int | str:

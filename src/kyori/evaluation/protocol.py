@@ -126,7 +126,10 @@ def evaluate(
 def _left_out(ready: "Preparation") -> tuple[tuple[str, ...], str]:
     """Default measures that make no sense here or cost too much, and why."""
     if ready.gallery is not None and ready.classes == len(ready.queries):
-        return (*CLUSTERING, *GEOMETRY), "every query is alone in its class, and its own kind is in the gallery"
+        return (
+            *CLUSTERING,
+            *GEOMETRY,
+        ), "every query is alone in its class, and its own kind is in the gallery"
     if len(ready.queries) * ready.classes > FEW_DISTANCES:
         return CLUSTERING, "k-means is slow with so many items and classes"
     return (), ""

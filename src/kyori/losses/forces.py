@@ -51,7 +51,8 @@ def springs(loss: Loss, *, reach: float | None = None) -> Springs:
         reach: Largest distance, > 0; 3 if left out. On the sphere it is always 2, and class vectors have angles.
 
     Raises:
-        ArgumentError: `reach` is not above 0, or the loss has no force between single pairs, such as those on statistics of whole batches.
+        ArgumentError: `reach` is not above 0, or the loss has no force between single pairs, such as those on
+            statistics of whole batches.
 
     >>> from kyori.losses import ContrastiveLoss
     >>> s = springs(ContrastiveLoss(margin=1.0))

@@ -12,7 +12,7 @@ __all__ = ["SentenceLoss"]
 
 
 class SentenceLoss(nn.Module):
-    """A loss of Kyori as one of sentence-transformers: ``SentenceTransformerTrainer(…, loss=SentenceLoss(model, loss))``.
+    """A loss of Kyori as one of sentence-transformers: ``SentenceTransformerTrainer(…, loss=SentenceLoss(model, …))``.
 
     What the columns of the data set become:
 

@@ -95,9 +95,7 @@ class Run:
         }
 
     def __str__(self) -> str:
-        trained = (
-            f"{self.method}: {self.embedder.parameter_count:,} parameters in {self.seconds:.1f} s"
-        )
+        trained = f"{self.method}: {self.embedder.parameter_count:,} parameters in {self.seconds:.1f} s"
         return f"{trained}\n{self.results}" if self.results is not None else trained
 
 

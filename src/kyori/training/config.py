@@ -90,7 +90,8 @@ class DataConfig(_Section):
     channels: Literal["auto", 1, 3] = "auto"
     label: str | None = Field(default=None, description="column of a table with the labels; null: label")
     features: str | tuple[str, ...] = Field(
-        default=(), description="columns of a table whose numbers are the items: a,b,c, or numeric for all of numbers"
+        default=(),
+        description="columns of a table whose numbers are the items: a,b,c, or numeric for all of numbers",
     )
     bad_items: Literal["skip", "error"] = "skip"
     buffer: Annotated[int, _number, Field(ge=2)] = Field(

@@ -177,7 +177,10 @@ class _Run:
         )
         views = config.batches.kind == "views"
         accepted = inspect.signature(loss.forward).parameters
-        heads, where = getattr(loss, "needs_classes", False), {"rank": self.ranks.rank, "world": self.ranks.world}
+        heads, where = (
+            getattr(loss, "needs_classes", False),
+            {"rank": self.ranks.rank, "world": self.ranks.world},
+        )
         prepare = embedder.preprocess.prepare
         self.codes: Tensor | None = None  # the items of a stream bring theirs
         self.batches: Any

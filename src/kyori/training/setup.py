@@ -53,7 +53,9 @@ def build(
     else:
         classes, _ = train_classes(source, views=config.batches.kind == "views")
         count = len(classes)
-        names = [] if source.labels is None else [source.class_names[code] for code in np.unique(source.labels)]
+        names = (
+            [] if source.labels is None else [source.class_names[code] for code in np.unique(source.labels)]
+        )
     loss = _create_loss(config, num_classes=count, embedding_size=1)  # to ask what it compares
     normalize = getattr(loss, "spherical", True) if model.unit_norm == "auto" else model.unit_norm
     if model.init is not None:
