@@ -371,7 +371,8 @@ def test_kill_9_in_the_middle_loses_no_finished_cell(tmp_path):
     wait_for_cells(tmp_path, process, 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.stderr.read()  # at its end when the last worker has gone: none goes on alone
+    with process.stderr as stream:
+        stream.read()  # at its end when the last worker has gone: none goes on alone
     before = finished(tmp_path)
     assert 2 <= len(before) < 9, "killed too late to tell"
     done = subprocess.run(command, capture_output=True, text=True)

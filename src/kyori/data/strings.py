@@ -17,7 +17,7 @@ class Strings:
     """A column of strings (n,) that takes indices as an array does; `numpy.asarray` makes one of it.
 
     >>> names = Strings(pa.chunked_array([["a", "bc"], ["d"]]))
-    >>> names.shape, names[1], names[[2, 0]].tolist(), (names == ["a", "x", "d"]).tolist()
+    >>> names.shape, str(names[1]), names[[2, 0]].tolist(), (names == ["a", "x", "d"]).tolist()
     ((3,), 'bc', ['d', 'a'], [True, False, True])
     """
 

@@ -132,7 +132,9 @@ class InterruptFlag:
         traceback: TracebackType | None,
     ) -> None:
         if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
+            # A rank that was told to stop is about to say so and end: a repeated signal must not cut that short.
+            told = self.raised and distributed.world() > 1
+            signal.signal(signal.SIGINT, signal.SIG_IGN if told else self._former)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # torchrun may repeat the signal, and kills ranks that take too long
