@@ -153,7 +153,7 @@ def mine_negatives(
 
 
 def _check(source: Source, per_row: int, skip: int, depth: int) -> None:
-    if "role" not in source.columns or source.labels is None:
+    if not source.in_rows or source.labels is None:
         raise DataError(
             f"{source.name}: mining needs rows of anchor and positive; open a table with these two columns."
         )

@@ -154,3 +154,11 @@ def test_a_loader_of_texts_needs_tokens(pairs):
     )
     assert raw[:, 0].tolist() == [len(text) for text in pairs.load(batch.indices)]
     assert labels.tolist() == pairs.labels[batch.indices].tolist()
+
+
+def test_a_column_of_the_users_own_called_role_means_nothing(tmp_path):
+    lines = [f"text {i},{'ab'[i % 2]},{'chief' if i % 3 else 'clerk'}" for i in range(20)]
+    (tmp_path / "t.csv").write_text("text,label,role\n" + "\n".join(lines))
+    source = open_source(tmp_path / "t.csv", columns=["role"])
+    assert not source.in_rows
+    assert len(make_split(source, "random").train) == 14

@@ -154,6 +154,12 @@ class Source:
         return self._store.item_shape
 
     @property
+    def in_rows(self) -> bool:
+        """Whether the items are cells of rows of anchor, positive and negatives (columns ``row`` and ``role``)."""
+        columns = self.columns  # a user's own column may have one of these names
+        return self.labels is not None and "row" in columns and "anchor" in columns.get("role", ())
+
+    @property
     def in_memory(self) -> bool:
         """Whether the items already lie decoded in memory."""
         return self._store.in_memory

@@ -70,7 +70,7 @@ def make_split(
     shares = _shares(fractions)
     rng = np.random.default_rng(seed)
     if kind == "auto":
-        kind = "class-disjoint" if "role" in source.columns else "random"
+        kind = "class-disjoint" if source.in_rows else "random"
         kind = "given" if _has_given(source) else kind
     if kind == "given":
         return _given(source, shares, rng)
@@ -102,7 +102,7 @@ def _shares(fractions: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _groups(source: Source, kind: str) -> np.ndarray:
-    if "role" in source.columns:
+    if source.in_rows:
         return _row_groups(source, kind)
     if source.labels is not None:
         return source.labels
@@ -141,7 +141,7 @@ def _given(source: Source, shares: tuple[float, float, float], rng: np.random.Ge
     total = shares[0] + sum(asked)
     shares = (shares[0] / total, asked[0] / total, asked[1] / total)
     groups = _groups(train, "given")
-    whole = "role" in source.columns
+    whole = source.in_rows
     carved = _by_class(groups, shares, rng, source.name) if whole else _by_item(groups, shares, rng)
     cut = _cut(train, carved, (True, asked[0] > 0, asked[1] > 0))
     return Split(cut.train, *(cut[place] if place in missing else parts[place] for place in (1, 2)))

@@ -187,7 +187,7 @@ def create_batches(
     """
     wanted, kind = config.batches, config.batches.kind
     if kind == "auto":
-        aligned = "role" in source.columns and references
+        aligned = source.in_rows and references
         kind = "shuffle" if heads else "aligned" if aligned else "pk"
     if kind == "aligned":
         _check_aligned(config, source, references)
@@ -222,7 +222,7 @@ def create_batches(
 
 
 def _check_aligned(config: RunConfig, source: Source, references: bool) -> None:
-    if "role" not in source.columns:
+    if not source.in_rows:
         raise ConfigError(
             f"batches.kind aligned needs rows of anchor and positive; {source.name} has single items. Use pk."
         )
