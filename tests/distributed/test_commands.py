@@ -118,6 +118,43 @@ sys.exit(run_ranked(["train"], work))
 """
 
 
+STOPS = """
+import signal, sys, time
+from pathlib import Path
+from kyori import distributed
+from kyori.cli.ranks import run_ranked
+from kyori.errors import Interrupted
+from kyori.training import Callback, RunConfig, build, train
+from distributed.train_checks import PLAIN, source
+
+class Stop(Callback):
+    def on_step(self, progress):
+        if progress.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+def work(words, tell):
+    config = RunConfig.from_options(**PLAIN, loss="arcface")
+    try:
+        train(*build(config, source()), source(), config, folder=Path(sys.argv[1]), callbacks=[Stop()])
+    except Interrupted as stop:
+        time.sleep(0.5 * (1 - distributed.rank()))  # the one that wrote is not the first to speak
+        tell(str(stop))
+        return 130
+
+sys.exit(run_ranked(["train"], work))
+"""
+
+
+def test_whichever_rank_tells_of_a_stop_says_what_was_saved(tmp_path):
+    script = tmp_path / "stops.py"
+    script.write_text(STOPS)
+    told = run_ranks(2, str(script), str(tmp_path / "run"), timeout=120)
+    assert [code for code, _, _ in told] == [130, 130], told
+    (line,) = [line for _, _, err in told for line in err.splitlines()]
+    assert "step-000000002.safetensors" in line
+    assert "--resume" in line
+
+
 def test_an_item_that_one_rank_cannot_read_ends_the_job_after_a_checkpoint(tmp_path):
     script = tmp_path / "loses.py"
     script.write_text(LOSES_AN_ITEM)

@@ -556,8 +556,10 @@ class _Run:
         except OSError as error:
             path, failure = next(iter(self.checkpoints.paths()), None), error
             warnings.warn(not_saved(error, self.progress, path), TrainingWarning, stacklevel=2)
-        self.ranks.wait()  # a rank that ends earlier would have torchrun stop the one that writes
-        return path, failure
+        # Any rank may be the one that tells how to go on. One that ended earlier would have torchrun stop the writer.
+        written = self.ranks.collect([path and str(path), failure and (failure.strerror or str(failure))])
+        newest, reason = written[0]
+        return newest and Path(newest), reason and OSError(0, reason)
 
     def _state_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = self._weights()
