@@ -33,7 +33,8 @@ def test_lmnn(digits):
     X, y = digits
     total = MarginSum(Rows(X), y, target_neighbours(X, y, 3, np.random.default_rng(0)), push=0.5, pull=0.5)
     whole = LMNN(max_iter=15).fit(X, y)
-    batched = LMNN(batch_size=300, epochs=15).fit(X, y)
+    shuffled = np.random.default_rng(1).permutation(len(X))
+    batched = LMNN(batch_size=300, epochs=15).fit(X[shuffled], y[shuffled])
     at_start, found = total(np.eye(X.shape[1]))[0], total(batched.components_)[0]
     assert found < whole.objective_ + 0.15 * (at_start - whole.objective_)
 
@@ -42,6 +43,29 @@ def test_mlkr(digits):
     X, y = digits
     start = MLKR(8, max_iter=1, tol=1e9).fit(X, y.astype(float)).objective_
     assert MLKR(8, batch_size=300, epochs=10).fit(X, y.astype(float)).objective_ < 0.5 * start
+
+
+def test_targets_among_drawn_candidates(rng):
+    """In large classes the nearest of a sample, never the item itself, and of its class."""
+    X, y = rng.normal(size=(200, 3)), rng.integers(0, 3, 200)
+    targets = target_neighbours(X, y, 2, np.random.default_rng(0), most=30)
+    assert (targets != np.arange(200)[:, None]).all()
+    for c in range(3):
+        own = np.flatnonzero(y == c)
+        candidates = np.unique(targets[own])
+        assert len(candidates) <= 30
+        D = np.linalg.norm(X[own][:, None] - X[candidates], axis=2)
+        D[own[:, None] == candidates] = np.inf
+        assert np.array_equal(candidates[D.argsort(1)[:, :2]], targets[own])
+
+
+@pytest.mark.parametrize("method", [NCA, LMNN])
+def test_the_order_of_rows_does_not_matter(method, wine):
+    X, y = wine
+    y = np.where(np.arange(len(y)) < 2, 9, y)  # a class of two, with fewer targets than asked for
+    order = np.random.default_rng(0).permutation(len(y))
+    found = [method(max_iter=5).fit(X[rows], y[rows]).objective_ for rows in (slice(None), order)]
+    assert found[0] == pytest.approx(found[1], rel=1e-9)
 
 
 @pytest.mark.parametrize("method", [NCA, LMNN])

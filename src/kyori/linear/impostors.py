@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .classes import ClassRuns
-from .near import NearPairs, Pairs, row_distances
+from .near import Listed, NearPairs, Pairs, row_distances
 from .neighbourhood import Rows, differences_gradient, row_blocks, transformed
 
 __all__ = ["MarginSum"]
@@ -64,12 +64,13 @@ class MarginSum:
         Z, X = transformed(L, self.rows)
         distances, thresholds = self._thresholds(Z)
         farthest = thresholds.amax(1)
-        pairs = self.near.pairs
-        if not self.near.complete(L, farthest.double().clamp(min=0).sqrt()):
-            pairs = self.near.search(L, Z, lambda _, block: farthest[block])
-        if pairs is None:
+        if self.near.complete(L, farthest.double().clamp(min=0).sqrt()):
+            near = self.near.listed(Z)
+        else:
+            near = self.near.search(L, Z, lambda _, block: farthest[block])
+        if near is None:
             return self._over_all(L, Z, X, distances, thresholds)
-        return self._over_near(L, Z, X, pairs, distances, thresholds)
+        return self._over_near(L, X, near, distances, thresholds)
 
     @torch.no_grad()
     def over_all(self, L: Matrix) -> tuple[float, Matrix]:
@@ -116,10 +117,9 @@ class MarginSum:
         return self._finish(L, X, distances, pulls, hinges, counts, columns, products)
 
     def _over_near(
-        self, L: Matrix, Z: Tensor, X: Tensor, pairs: Pairs, distances: Tensor, thresholds: Tensor
+        self, L: Matrix, X: Tensor, near: Listed, distances: Tensor, thresholds: Tensor
     ) -> tuple[float, Matrix]:
-        n = self.n
-        D = pairs.distances(Z[self.anchors], Z[:n])
+        n, (pairs, D) = self.n, near
         pulls, W = torch.zeros_like(thresholds), torch.zeros_like(D)
         hinges = 0.0
         for slot in range(self._k):

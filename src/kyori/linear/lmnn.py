@@ -9,9 +9,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentError, DataError
+from .coordinates import even_coordinates
 from .impostors import MarginSum
 from .metric import LinearMetric
-from .neighbourhood import Rows, row_blocks
+from .neighbourhood import LONGEST, Rows, row_blocks
+from .scatter import ROWS
 from .solvers import Solution, adam, check_batches, lbfgs
 from .starting import Init, first_transformation, generator
 
@@ -20,10 +22,8 @@ __all__ = ["LMNN"]
 Matrix = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-_FLATTEST = (
-    1e-8  # variance of a direction, as a share of the largest, below which it is not stretched further
-)
-_CANDIDATES = 20_000  # of a class among which targets are looked for
+_CANDIDATES = 20_000  # of a class among which targets are looked for …
+_BATCH_CANDIDATES = 5_000  # … and with batches, so that the search takes about as long as an epoch
 
 
 class LMNN(LinearMetric):
@@ -34,7 +34,8 @@ class LMNN(LinearMetric):
     see `kyori.linear.impostors`.
 
     Items of a class with fewer than k others have all of those as targets; an item that is alone in its class has
-    none and is an impostor only. In classes of more than 20,000 items, targets are the nearest among 20,000 drawn ones.
+    none and is an impostor only. In classes of more than 20,000 items (5,000 with batches), targets are the nearest
+    among so many drawn ones.
 
     Args:
         n_neighbors: k ≥ 1.
@@ -98,21 +99,35 @@ class LMNN(LinearMetric):
         check_batches(self.batch_size, self.epochs, self.learning_rate, 2)
         rng = generator(self.random_state)
         start = first_transformation(self.init, rows, codes, self.n_components, rng)
-        order = np.argsort(codes, kind="stable")
-        rows, codes = rows[order], codes[order]
-        targets = target_neighbours(rows, codes, self.n_neighbors, rng)
-        whiten, undo = _coordinates(rows, targets)
-        found = self._solve(start @ undo, rows @ whiten, codes, targets, rng)
-        self.components_ = found.L @ whiten
+        most = _CANDIDATES if self._batch_of(len(rows)) is None else _BATCH_CANDIDATES
+        targets = target_neighbours(rows, codes, self.n_neighbors, rng, most)
+        even = even_coordinates(_target_covariance(rows, targets))
+        found = self._solve(start @ even.back, rows, even.to, codes, targets, rng)
+        self.components_ = found.L @ even.to
         self.objective_, self.n_iter_ = found.value, found.iterations
         return self
 
+    def _batch_of(self, n: int) -> int | None:
+        return None if self.batch_size is None or self.batch_size >= n else self.batch_size
+
     def _solve(
-        self, start: Matrix, X: Matrix, codes: Indices, targets: Indices, rng: np.random.Generator
+        self,
+        start: Matrix,
+        X: Matrix,
+        to: Matrix,
+        codes: Indices,
+        targets: Indices,
+        rng: np.random.Generator,
     ) -> Solution:
         n = len(X)
-        if self.batch_size is None or self.batch_size >= n:
-            total = MarginSum(Rows(X), codes, targets, push=self.push, pull=1 - self.push)
+        order = np.argsort(codes, kind="stable")  # a class is one run of columns
+        codes, targets = codes[order], targets[order]
+        batch_size = self._batch_of(n)
+        if batch_size is None:
+            places = np.empty(n + 1, dtype=np.int64)
+            places[order], places[-1] = np.arange(n), -1  # a missing target, −1, stays one
+            rows = Rows(X[order] @ to)
+            total = MarginSum(rows, codes, places[targets], push=self.push, pull=1 - self.push)
             return lbfgs(total, start, max_iter=self.max_iter, tol=self.tol)
 
         def batch(L: Matrix, anchors: Indices) -> tuple[float, Matrix]:
@@ -120,7 +135,7 @@ class LMNN(LinearMetric):
             drawn, places = np.unique(wanted[wanted >= 0], return_inverse=True)
             local = np.full(wanted.shape, -1)
             local[wanted >= 0] = len(anchors) + places
-            rows = Rows(X[np.concatenate([anchors, drawn])], narrow=True)
+            rows = Rows(X[np.concatenate([order[anchors], drawn])] @ to, narrow=True)
             weight = self.push * (n - 1) / (len(anchors) - 1)
             part = MarginSum(rows, codes[anchors], local, push=weight, pull=1 - self.push)
             value, gradient = part.over_all(L)
@@ -130,48 +145,67 @@ class LMNN(LinearMetric):
             batch,
             start,
             n,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             rng=rng,
         )
 
 
-def _coordinates(X: Matrix, targets: Indices) -> tuple[Matrix, Matrix]:
-    """P and P⁻¹ ``(f, f)``, symmetric: in coordinates Px an item and its targets differ alike in all directions.
+def _target_covariance(X: Matrix, targets: Indices) -> Matrix:
+    """Mean vvᵀ of the differences v between an item and its targets, ``(f, f)``.
 
-    The first sum is then a multiple of ‖L‖², and the solvers need far fewer steps.
+    In coordinates in which it is the identity, the first sum is a multiple of ‖L‖².
     """
     anchors, slots = np.nonzero(targets >= 0)
-    V = X[anchors] - X[targets[anchors, slots]]
-    values, vectors = np.linalg.eigh(V.T @ V / len(V))
-    if not values[-1] > 0:
-        return np.eye(len(values)), np.eye(len(values))
-    roots = np.sqrt(np.maximum(values, _FLATTEST * values[-1]))
-    return (vectors / roots) @ vectors.T, (vectors * roots) @ vectors.T
+    total = np.zeros((X.shape[1], X.shape[1]))
+    for start in range(0, len(anchors), ROWS):
+        chosen = anchors[start : start + ROWS]
+        V = X[chosen] - X[targets[chosen, slots[start : start + ROWS]]]
+        total += V.T @ V
+    return total / len(anchors)
 
 
-def target_neighbours(X: Matrix, codes: Indices, k: int, rng: np.random.Generator) -> Indices:
-    """The k nearest rows of the same class, ``(n, k)``, −1 where the class has no more; ``codes`` in rising order."""
+def target_neighbours(
+    X: Matrix, codes: Indices, k: int, rng: np.random.Generator, most: int = _CANDIDATES
+) -> Indices:
+    """The k nearest rows of the same class, ``(n, k)``; −1 where the class has no more.
+
+    In classes of more than ``most`` rows, the nearest among so many drawn ones.
+    """
     targets = np.full((len(X), k), -1)
-    for members in np.split(np.arange(len(X)), np.flatnonzero(np.diff(codes)) + 1):
+    order = np.argsort(codes, kind="stable")
+    for members in np.split(order, np.cumsum(np.bincount(codes))[:-1]):
         available = min(k, len(members) - 1)
         if available < 1:
             continue
         candidates = members
-        if len(members) > _CANDIDATES:
-            candidates = np.sort(rng.choice(members, _CANDIDATES, replace=False))
-        pool = torch.from_numpy(X[candidates] - X[members].mean(0))
-        lengths = pool.square().sum(1)
-        for block in row_blocks(len(members), len(candidates)):
-            chosen = members[block]
-            rows = torch.from_numpy(X[chosen] - X[members].mean(0))
-            D = torch.addmm(lengths, rows, pool.T, alpha=-2.0)
-            own = torch.from_numpy(candidates)[None] == torch.from_numpy(chosen)[:, None]
-            nearest = D.masked_fill_(own, torch.inf).topk(available, largest=False).indices.numpy()
-            targets[chosen, :available] = candidates[nearest]
+        if len(members) > most:
+            candidates = np.sort(rng.choice(members, most, replace=False))
+        targets[members, :available] = candidates[_nearest_others(X, members, candidates, available)]
     if (targets < 0).all():
         raise DataError(
             "y must have a class of at least 2 items, so that there are targets; every item is alone."
         )
     return targets
+
+
+def _nearest_others(X: Matrix, members: Indices, candidates: Indices, k: int) -> Indices:
+    """Places among the candidates of the k nearest to each member but itself, ``(m, k)``."""
+    centre = X[candidates].mean(0)
+    pool = torch.from_numpy(X[candidates] - centre)
+    lengths = pool.square().sum(1)
+    if (
+        len(candidates) < len(members) and float(lengths.max()) < LONGEST
+    ):  # a sample of targets need not be exact
+        pool, lengths = pool.float(), lengths.float()
+    places = np.searchsorted(candidates, members)  # both rising
+    drawn = candidates.take(places, mode="clip") == members
+    found = np.empty((len(members), k), dtype=np.int64)
+    for block in row_blocks(len(members), len(candidates)):
+        rows = torch.from_numpy(X[members[block]] - centre).to(pool.dtype)
+        D = torch.addmm(lengths, rows, pool.T, alpha=-2.0)
+        own = np.flatnonzero(drawn[block])
+        D[own, places[block][own]] = torch.inf
+        found[block] = D.topk(k, largest=False).indices.numpy()
+    return found

@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .classes import ClassRuns
+from .coordinates import Coordinates, even_coordinates
 from .metric import LinearMetric
-from .near import NearPairs, Pairs
+from .near import Listed, NearPairs
 from .neighbourhood import Rows, Weigh, differences_gradient, soft_neighbours, transformed
+from .scatter import within_covariance
 from .solvers import Solution, adam, check_batches, lbfgs
 from .starting import Init, first_transformation, generator
 
@@ -21,12 +23,17 @@ __all__ = ["NCA"]
 
 Matrix = NDArray[np.float64]
 
+_FEW = 2_000  # rows: in so few, a direction of little variance is chance as often as not, and must not be stretched
+
 
 class NCA(LinearMetric):
     """Neighbourhood components analysis (Goldberger et al. 2004): maximise the expected leave-one-out accuracy.
 
-    Σ_i Σ_{j: y_j = y_i} p_ij with p_ij = exp(−‖Lx_i − Lx_j‖²) / Σ_{k≠i} exp(−‖Lx_i − Lx_k‖²). It is not convex; the
-    start decides which optimum is found. An item that is alone in its class only takes part as a neighbour of others.
+    Σ_i Σ_{j: y_j = y_i} p_ij with p_ij = exp(−‖Lx_i − Lx_j‖²) / Σ_{k≠i} exp(−‖Lx_i − Lx_k‖²). It is not convex: the
+    start, and the coordinates in which steps are taken, decide which optimum is found. Up to 2,000 rows these are the
+    given ones, as in scikit-learn; with more, those in which the items vary alike in all directions around the means of
+    their classes, which saves up to half of the steps. An item that is alone in its class only takes part as a
+    neighbour of others.
 
     Args:
         n_components: d ≤ f; None keeps f.
@@ -80,20 +87,25 @@ class NCA(LinearMetric):
         check_batches(self.batch_size, self.epochs, self.learning_rate, 2)
         rng = generator(self.random_state)
         start = first_transformation(self.init, rows, codes, self.n_components, rng)
-        order = np.argsort(codes, kind="stable")  # a class is one run of columns
-        found = self._solve(start, rows[order], codes[order], rng)
-        self.components_, self.objective_, self.n_iter_ = found.L, -found.value, found.iterations
+        even = _coordinates(rows, codes)
+        found = self._solve(start @ even.back, rows, even.to, codes, rng)
+        self.components_ = found.L @ even.to
+        self.objective_, self.n_iter_ = -found.value, found.iterations
         return self
 
     def _solve(
-        self, start: Matrix, X: Matrix, codes: NDArray[np.int64], rng: np.random.Generator
+        self, start: Matrix, X: Matrix, to: Matrix, codes: NDArray[np.int64], rng: np.random.Generator
     ) -> Solution:
+        order = np.argsort(codes, kind="stable")  # a class is one run of columns
+        codes = codes[order]
         if self.batch_size is None or self.batch_size >= len(X):
-            return lbfgs(ShareSum(Rows(X), codes), start, max_iter=self.max_iter, tol=self.tol)
+            total = ShareSum(Rows(X[order] @ to), codes)
+            return lbfgs(total, start, max_iter=self.max_iter, tol=self.tol)
         n = len(X)
 
         def batch(L: Matrix, chosen: NDArray[np.int64]) -> tuple[float, Matrix]:
-            value, gradient = soft_neighbours(L, Rows(X[chosen], narrow=True), own_share(codes[chosen]))
+            rows = Rows(X[order[chosen]] @ to, narrow=True)
+            value, gradient = soft_neighbours(L, rows, own_share(codes[chosen]))
             return value * n / len(chosen), gradient * (n / len(chosen))
 
         return adam(
@@ -105,6 +117,12 @@ class NCA(LinearMetric):
             learning_rate=self.learning_rate,
             rng=rng,
         )
+
+
+def _coordinates(X: Matrix, codes: NDArray[np.int64]) -> Coordinates:
+    if len(X) <= _FEW:
+        return Coordinates.as_given(X.shape[1])
+    return even_coordinates(within_covariance(X, codes))
 
 
 class ShareSum:
@@ -131,22 +149,21 @@ class ShareSum:
         Z, X = transformed(L, self.rows)
         if Z.dtype != torch.float32:
             return soft_neighbours(L, self.rows, self.share)
-        pairs = self.near.pairs
-        if pairs is not None:
-            D = pairs.distances(Z, Z)
-            nearest = pairs.least(D)
-        if pairs is None or not self.near.complete(L, nearest.add(self.beyond).double().sqrt()):
-            pairs = self.near.search(L, Z, lambda D, _: D.amin(1) + self.beyond)
-            if pairs is None:
+        near = self.near.listed(Z)
+        if near is None or not self.near.complete(L, self._reach(near).double().sqrt()):
+            near = self.near.search(L, Z, lambda D, _: D.amin(1) + self.beyond)
+            if near is None:
                 return soft_neighbours(L, self.rows, self.share)
-            D = pairs.distances(Z, Z)
-            nearest = pairs.least(D)
-            self._same = (self.codes[pairs.anchors] == self.codes[pairs.columns]).to(D.dtype)
-        return self._over_near(L, X, pairs, D, nearest)
+            pairs = near.pairs
+            self._same = (self.codes[pairs.anchors] == self.codes[pairs.columns]).to(Z.dtype)
+        return self._over_near(L, X, near)
 
-    def _over_near(
-        self, L: Matrix, X: Tensor, pairs: Pairs, D: Tensor, nearest: Tensor
-    ) -> tuple[float, Matrix]:
+    def _reach(self, near: Listed) -> Tensor:
+        return near.pairs.least(near.distances).add_(self.beyond)
+
+    def _over_near(self, L: Matrix, X: Tensor, near: Listed) -> tuple[float, Matrix]:
+        pairs, D = near
+        nearest = pairs.least(D)
         P = nearest.index_select(0, pairs.anchors).sub_(D).exp_()
         P.div_(pairs.sums(P).index_select(0, pairs.anchors))
         own = P * self._same

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .neighbourhood import Rows, row_blocks
 
-__all__ = ["NearPairs", "Pairs", "row_distances"]
+__all__ = ["Listed", "NearPairs", "Pairs", "row_distances"]
 
 Matrix = NDArray[np.float64]
 Blank = Callable[[Tensor, slice], None]
@@ -33,6 +33,7 @@ _STEPS = (
     2.0  # a list reaches farther than needed now, by what so many steps like the last one may bring nearer …
 )
 _RESERVES = (0.01, 0.05)  # … within these shares
+_HOPELESS = 0.1  # … and no farther where steps are so long that no list would last
 _LASTS = (
     8.0  # when the work on a list has been so many times that of comparing all pairs, a shorter one may pay
 )
@@ -82,6 +83,13 @@ class Pairs(NamedTuple):
         return torch.from_numpy(np.bincount(self.columns.numpy(), weights.numpy(), n))
 
 
+class Listed(NamedTuple):
+    """Pairs, and their squared distances ``(p,)``."""
+
+    pairs: Pairs
+    distances: Tensor
+
+
 class NearPairs:
     """Keeps a list of near pairs and makes a new one when the old one may lack a pair.
 
@@ -115,15 +123,22 @@ class NearPairs:
         spent = self._uses * _PAIR * len(self.pairs.columns)
         return spent < _LASTS * len(self.anchors) * self.n or self._share() > 0.5 * self._reserve
 
+    def listed(self, Z: Tensor) -> Listed | None:
+        """The list as it is, with the distances between rows Z under the map of now; None without a list."""
+        if self.pairs is None:
+            return None
+        return Listed(self.pairs, self.pairs.distances(Z[self.anchors], Z[: self.n]))
+
     def _left(self, before: Matrix, after: Matrix, distances: Tensor) -> tuple[Tensor, float]:
         """What is left at least of distances ``(a,)`` from one map to another, and the share that is left at least."""
         moved = (self.rows.wide[: self.n] @ torch.from_numpy(after - before).T).norm(dim=1)
         return distances - moved[self.anchors] - moved.max(), _least_stretch(before, after)
 
     def _share(self) -> float:
-        return float(np.clip(_STEPS * self._step, *_RESERVES))
+        wanted = _STEPS * self._step
+        return 0.0 if wanted > _HOPELESS else float(np.clip(wanted, *_RESERVES))
 
-    def search(self, L: Matrix, Z: Tensor, reach: Reach) -> Pairs | None:
+    def search(self, L: Matrix, Z: Tensor, reach: Reach) -> Listed | None:
         """Make a list; None where there would be too many pairs, or were a moment ago.
 
         Args:
@@ -137,12 +152,14 @@ class NearPairs:
             self._rest -= 1
             return None
         self._reserve, self._made, self._uses = self._share(), L.copy(), 0
-        self.pairs = self._within(Z, reach)
-        if self.pairs is None:
+        found = self._within(Z, reach)
+        if found is None:
             self._rest = _REST
-        return self.pairs
+            return None
+        self.pairs = found.pairs
+        return found
 
-    def _within(self, Z: Tensor, reach: Reach) -> Pairs | None:
+    def _within(self, Z: Tensor, reach: Reach) -> Listed | None:
         a, n = len(self.anchors), self.n
         Z = Z[:n]
         lengths = Z.square().sum(1)
@@ -150,25 +167,35 @@ class NearPairs:
         most = min(_MOST, max(10_000, a * n // _SHARE))
         self._radius = torch.empty(a, dtype=torch.float64)
         columns: list[NDArray[np.int32]] = []
+        distances: list[NDArray[np.floating]] = []
         counts = np.zeros(a + 1, dtype=np.int64)
         total = 0
-        for block in row_blocks(a, n):
+        blocks = row_blocks(a, n)
+        space = Z.new_empty(blocks[0].stop, n)
+        for block in blocks:
             own = self.anchors[block]
-            D = torch.addmm(lengths, Z[own], Z.T, alpha=-2.0).add_(lengths[own, None])
+            D = torch.addmm(lengths, Z[own], Z.T, alpha=-2.0, out=space[: len(own)])
+            D.add_(lengths[own, None])
             self.blank(D, block)
             needed = reach(D, block).clamp(min=0).double()
             radius = torch.where(needed > 0, needed.sqrt() * (1 + self._reserve), 0.0)
             self._radius[block] = radius
             limit = torch.where(radius > 0, radius.square() + rounding, 0.0).to(D.dtype)
-            within = torch.lt(D, limit[:, None])
-            counts[block.start + 1 : block.stop + 1] = within.sum(1).numpy()
-            total += int(counts[block.start + 1 : block.stop + 1].sum())
+            places = np.flatnonzero(
+                D.numpy() < limit.numpy()[:, None]
+            )  # NumPy's comparison is the faster one
+            total += len(places)
             if total > most:
                 return None
-            columns.append((np.flatnonzero(within.numpy()) % n).astype(np.int32))
+            firsts = np.arange(len(own) + 1) * n
+            found = np.diff(np.searchsorted(places, firsts))
+            counts[block.start + 1 : block.stop + 1] = found
+            columns.append((places - np.repeat(firsts[:-1], found)).astype(np.int32))
+            distances.append(D.numpy().ravel()[places])
         starts = np.cumsum(counts).astype(np.int32)
         anchors = np.repeat(np.arange(a, dtype=np.int32), counts[1:])
-        return Pairs(*(torch.from_numpy(part) for part in (anchors, np.concatenate(columns), starts)))
+        pairs = Pairs(*(torch.from_numpy(part) for part in (anchors, np.concatenate(columns), starts)))
+        return Listed(pairs, torch.from_numpy(np.concatenate(distances)).clamp_(min=0))
 
 
 def _least_stretch(before: Matrix, after: Matrix) -> float:

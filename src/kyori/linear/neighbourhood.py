@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Rows", "Weigh", "differences_gradient", "row_blocks", "soft_neighbours", "transformed"]
+__all__ = ["LONGEST", "Rows", "Weigh", "differences_gradient", "row_blocks", "soft_neighbours", "transformed"]
 
 Matrix = NDArray[np.float64]
 Weigh = Callable[[Tensor, slice], tuple[float, Tensor]]
 
-_BLOCK_ITEMS = 1_000_000  # numbers of a block: it and its temporaries stay in the cache, or near it
+_BLOCK_ITEMS = 500_000  # numbers of a block: it and its temporaries stay in the cache, or near it
 _WIDE = 2_000
-_LONGEST = 1e5  # squared length: float32 then leaves errors of about 0.01 in a squared distance
+LONGEST = 1e5  # squared length: float32 then leaves errors of about 0.01 in a squared distance
 
 
 class Rows:
@@ -52,7 +52,7 @@ class Rows:
 def transformed(L: Matrix, rows: Rows) -> tuple[Tensor, Tensor]:
     """Z = XLᵀ ``(n, d)`` and X ``(n, f)`` in the type in which distances between rows of Z are computed."""
     Z = rows.wide @ torch.from_numpy(L).T
-    narrow = rows.narrow and float(Z.square().sum(1).max()) < _LONGEST
+    narrow = rows.narrow and float(Z.square().sum(1).max()) < LONGEST
     dtype = torch.float32 if narrow else torch.float64
     return Z.to(dtype), rows.at(dtype)
 

@@ -12,6 +12,7 @@ from scipy.linalg import eigh
 from ..errors import ArgumentError, DataError, DegenerateWarning
 
 __all__ = [
+    "ROWS",
     "Moments",
     "Shrinkage",
     "check_shrinkage",
@@ -20,11 +21,13 @@ __all__ = [
     "invertible",
     "root_of",
     "symmetric_power",
+    "within_covariance",
 ]
 
 Matrix = NDArray[np.float64]
 Shrinkage = float | str
 
+ROWS = 50_000  # whose differences are held at a time, so that memory does not grow with n
 _RANK = 1e-12  # eigenvalues below this share of the largest are rounding
 _AUTO = 1e-3  # what "auto" adds to a covariance that cannot be inverted
 
@@ -38,13 +41,29 @@ class Moments(NamedTuple):
 
 def class_moments(X: Matrix, codes: NDArray[np.int64]) -> Moments:
     """Covariance of the items around their class means, and of the class means around the mean."""
+    counts, means = _class_means(X, codes)
+    outer = (means - X.mean(0)) * np.sqrt(counts)[:, None]
+    return Moments(_around(X, codes, means), outer.T @ outer / len(X))
+
+
+def within_covariance(X: Matrix, codes: NDArray[np.int64]) -> Matrix:
+    """Covariance ``(f, f)`` of the items around their class means, divided by n."""
+    return _around(X, codes, _class_means(X, codes)[1])
+
+
+def _class_means(X: Matrix, codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], Matrix]:
     counts = np.bincount(codes)
     means = np.zeros((len(counts), X.shape[1]))
     np.add.at(means, codes, X)
-    means /= counts[:, None]
-    inner = X - means[codes]
-    outer = (means - X.mean(0)) * np.sqrt(counts)[:, None]
-    return Moments(inner.T @ inner / len(X), outer.T @ outer / len(X))
+    return counts, means / counts[:, None]
+
+
+def _around(X: Matrix, codes: NDArray[np.int64], means: Matrix) -> Matrix:
+    total = np.zeros((X.shape[1], X.shape[1]))
+    for start in range(0, len(X), ROWS):
+        inner = X[start : start + ROWS] - means[codes[start : start + ROWS]]
+        total += inner.T @ inner
+    return total / len(X)
 
 
 def check_shrinkage(shrinkage: Shrinkage) -> None:
