@@ -50,6 +50,25 @@ def test_duplicates_are_at_exactly_zero_and_do_not_pull(kind):
     assert a.grad.abs().max() == 0
 
 
+@pytest.mark.parametrize("kind", DISTANCES)
+def test_of_a_set_to_itself_as_to_a_copy_of_it(kind):
+    """Several blocks of rows and a rest, with copies in other blocks, and a gradient that is not symmetric."""
+    a = points(290, 6)
+    a[250], a[130] = a[3], a[131]
+    weight = points(290, 290, seed=1)
+    own, x, y = (a.clone().requires_grad_() for _ in range(3))
+    D, expected = pairwise_distance(own, own, kind), pairwise_distance(x, y, kind)
+    torch.testing.assert_close(D, expected)
+    (D * weight).sum().backward()
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(own.grad, x.grad + y.grad)
+    D, expected = pairwise_distance(own, own, kind), pairwise_distance(x, y, kind)
+    own.grad, x.grad, y.grad = None, None, None
+    D.sum().backward()  # whose gradient is one number seen as a matrix
+    expected.sum().backward()
+    torch.testing.assert_close(own.grad, x.grad + y.grad)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-6, 0), st.floats(-3, 3))
 def test_near_duplicates_keep_their_distance(exponent, offset):
@@ -86,6 +105,8 @@ def test_empty_sets():
     a = torch.zeros(0, 4, requires_grad=True)
     for kind in DISTANCES:
         assert pairwise_distance(a, torch.zeros(3, 4), kind).shape == (0, 3)
+        pairwise_distance(a, a, kind).sum().backward()
+        assert a.grad.shape == (0, 4)
 
 
 def test_normalize_gives_zero_vectors_no_gradient():

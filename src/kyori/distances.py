@@ -34,7 +34,8 @@ def pairwise_distance(a: Tensor, b: Tensor, kind: Distance = "euclidean") -> Ten
     Euclidean distances come from one matrix product, accumulated in float64 (float32 on MPS, which has no
     float64): they are right to float32 rounding even for near-duplicates. What is below 3e-7 of the largest
     norm cannot be told from the rounding of the inputs; it is returned as 0 and gets no gradient. The
-    backward pass is one pair of matrix products, and no (n, m, d) tensor is ever built.
+    backward pass is one pair of matrix products, and no (n, m, d) tensor is ever built. Of a set to itself (`b`
+    is `a`, the same tensor) half of the products do, and one in the backward pass.
 
     Args:
         a: (n, d) floats.
@@ -56,7 +57,9 @@ def pairwise_distance(a: Tensor, b: Tensor, kind: Distance = "euclidean") -> Ten
             f"a and b must have shapes (n, d) and (m, d); got {tuple(a.shape)} and {tuple(b.shape)}."
         )
     with torch.autocast(a.device.type, enabled=False):
-        return _PAIRWISE[kind](*_common(a, b))
+        own = a is b
+        a, b = _common(a, b)
+        return _PAIRWISE[kind](a, a if own else b)
 
 
 def row_distance(a: Tensor, b: Tensor, kind: Distance = "euclidean") -> Tensor:
@@ -123,8 +126,7 @@ class _MatmulEuclidean(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, squared: bool) -> Tensor:
-        wide = torch.float32 if a.device.type == "mps" else torch.float64
-        rounding = max((2 * torch.finfo(a.dtype).eps) ** 2, 8 * torch.finfo(wide).eps)
+        wide, rounding = _precision(a)
         a_wide, b_wide = a.to(wide), b.to(wide)
         a_square, b_square = a_wide.square().sum(1), b_wide.square().sum(1)
         D = a.new_empty(len(a), len(b))
@@ -160,6 +162,81 @@ class _MatmulEuclidean(torch.autograd.Function):
         return a_gradient, b_gradient, None
 
 
+class _Own(torch.autograd.Function):
+    """Distances of a set to itself: half of the products forward, and one product backward.
+
+    Some rows at a time, against the columns from there on; the rest is their mirror image.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kind: str) -> Tensor:
+        n = len(x)
+        D = x.new_empty(n, n)
+        tile = _euclidean_tile(x, kind == "squared_euclidean") if kind in _EUCLIDEAN else _dot_tile(x, kind)
+        for rows in _own_blocks(x):
+            part = tile(rows)
+            D[rows, rows.start :] = part
+            D[rows.stop :, rows] = part[:, rows.stop - rows.start :].T
+        ctx.kind = kind
+        ctx.save_for_backward(x, *([D] if kind in _EUCLIDEAN else []))
+        return D
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        x, *distances = ctx.saved_tensors
+        x_gradient = torch.empty_like(x)
+        with torch.autocast(x.device.type, enabled=False):
+            for rows in _own_blocks(x):
+                # D is symmetric, so what comes back for (i, j) and for (j, i) acts on the same difference
+                both = gradient[rows] + gradient[:, rows].contiguous().T
+                if distances:
+                    W = _pull(distances[0][rows], ctx.kind == "squared_euclidean").mul_(both)
+                    torch.addmm(x[rows] * -W.sum(1)[:, None], W, x, out=x_gradient[rows])
+                else:
+                    torch.mm(both.neg_(), x, out=x_gradient[rows])
+        return x_gradient, None
+
+
+Tile = Callable[[slice], Tensor]
+_EUCLIDEAN = ("euclidean", "squared_euclidean")
+_OWN_ROWS = 124  # in the cache; a power of two would put the rows of a column into the same few places of it
+
+
+def _own_blocks(x: Tensor) -> list[slice]:
+    n = len(x)
+    step = _OWN_ROWS if x.device.type == "cpu" else max(1, 2**25 // max(1, n))
+    return [slice(start, min(n, start + step)) for start in range(0, n, step)]
+
+
+def _euclidean_tile(x: Tensor, squared: bool) -> Tile:
+    """(Squared) distances of rows of x to those from their first on."""
+    wide, rounding = _precision(x)
+    x_wide = x.to(wide)
+    square = x_wide.square().sum(1)
+    floor = 2 * rounding * square.max() if len(x) else square.sum()
+
+    def tile(rows: slice) -> Tensor:
+        rest = slice(rows.start, None)
+        products = torch.addmm(square[rest], x_wide[rows], x_wide[rest].T, alpha=-2.0)
+        part = _zero_up_to(products.add_(square[rows, None]), floor).to(x.dtype)
+        return part if squared else part.sqrt_()
+
+    return tile
+
+
+def _dot_tile(x: Tensor, kind: str) -> Tile:
+    """1 − x·y of unit vectors, or −x·y."""
+    offset = 1.0 if kind == "cosine" else 0.0
+    return lambda rows: torch.rsub(x[rows] @ x[rows.start :].T, offset)
+
+
+def _precision(x: Tensor) -> tuple[torch.dtype, float]:
+    """The type that squares are summed in, and the share of the largest that its rounding and the inputs' are."""
+    wide = torch.float32 if x.device.type == "mps" else torch.float64
+    return wide, max((2 * torch.finfo(x.dtype).eps) ** 2, 8 * torch.finfo(wide).eps)
+
+
 def _row_blocks(D: Tensor) -> list[slice]:
     numbers = 2**20 if D.device.type == "cpu" else 2**25
     step = max(1, numbers // max(1, D.shape[1]))
@@ -181,9 +258,34 @@ def _pull(D: Tensor, squared: bool) -> Tensor:
     return torch.threshold_(torch.div(-1.0, D), -torch.finfo(D.dtype).max, 0.0)
 
 
+def _euclidean(a: Tensor, b: Tensor) -> Tensor:
+    D: Tensor = _Own.apply(a, "euclidean") if a is b else _MatmulEuclidean.apply(a, b, False)
+    return D
+
+
+def _squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
+    D: Tensor = _Own.apply(a, "squared_euclidean") if a is b else _MatmulEuclidean.apply(a, b, True)
+    return D
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    if a is not b:
+        return 1.0 - normalize(a) @ normalize(b).T
+    D: Tensor = _Own.apply(normalize(a), "cosine")
+    return D
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    if a is not b:
+        return -(a @ b.T)
+    D: Tensor = _Own.apply(a, "dot")
+    return D
+
+
 def _pairwise_snr(a: Tensor, b: Tensor) -> Tensor:
-    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return _MatmulEuclidean.apply(a, b, True) / _safe_length(a).square()
+    centred = a - a.mean(1, keepdim=True)
+    others = centred if a is b else b - b.mean(1, keepdim=True)
+    return _squared_euclidean(centred, others) / _safe_length(centred).square()
 
 
 def _row_euclidean(a: Tensor, b: Tensor) -> Tensor:
@@ -198,10 +300,10 @@ def _row_snr(a: Tensor, b: Tensor) -> Tensor:
 
 
 _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "euclidean": lambda a, b: _MatmulEuclidean.apply(a, b, False),
-    "squared_euclidean": lambda a, b: _MatmulEuclidean.apply(a, b, True),
-    "cosine": lambda a, b: 1.0 - normalize(a) @ normalize(b).T,
-    "dot": lambda a, b: -(a @ b.T),
+    "euclidean": _euclidean,
+    "squared_euclidean": _squared_euclidean,
+    "cosine": _cosine,
+    "dot": _dot,
     "manhattan": lambda a, b: torch.cdist(a, b, p=1.0),
     "snr": _pairwise_snr,
 }

@@ -287,22 +287,20 @@ def relate(
 
 
 class _SameItem(NamedTuple):
-    """Which references are the anchor itself, by item id; nothing is if there are no ids."""
+    """Which references are the anchor itself: by item id, by row (`rows`) where a batch without ids is its own
+    reference, else none."""
 
     ids: Tensor | None
     reference_ids: Tensor | None
+    rows: bool = False
 
     @classmethod
     def of(
         cls, n: int, m: int | None, device: torch.device, ids: Tensor | None, reference_ids: Tensor | None
     ) -> "_SameItem":
         if m is None:
-            own = (
-                torch.arange(n, device=device)
-                if ids is None
-                else integers(ids, "ids", n, "embedding").to(device)
-            )
-            return cls(own, own)
+            own = None if ids is None else integers(ids, "ids", n, "embedding").to(device)
+            return cls(own, own, rows=own is None)
         if (ids is None) != (reference_ids is None):
             given, missing = ("ids", "reference_ids") if reference_ids is None else ("reference_ids", "ids")
             raise ArgumentError(
@@ -316,14 +314,17 @@ class _SameItem(NamedTuple):
             integers(reference_ids, "reference_ids", m, "reference").to(device),
         )
 
-    def among_references(self, m: int, device: torch.device) -> "_SameItem":
-        """The same question among the m references."""
-        own = torch.arange(m, device=device) if self.reference_ids is None else self.reference_ids
-        return _SameItem(own, own)
+    def among_references(self) -> "_SameItem":
+        """The same question among the references."""
+        return _SameItem(self.reference_ids, self.reference_ids, rows=self.reference_ids is None)
 
     def apart(self, block: slice, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
         """Take the anchors' own copies out of both masks, in place."""
-        if self.ids is not None and self.reference_ids is not None:
+        if self.rows:
+            start = block.indices(positive.shape[1])[0]
+            positive.diagonal(start).fill_(False)
+            negative.diagonal(start).fill_(False)
+        elif self.ids is not None and self.reference_ids is not None:
             other = self.ids[block, None] != self.reference_ids[None]
             positive &= other
             negative &= other
@@ -345,7 +346,7 @@ class _LabelRelations(Relations):
         return self.reference_classes
 
     def among_references(self) -> Relations:
-        own = self.same_item.among_references(len(self.reference_classes), self.reference_classes.device)
+        own = self.same_item.among_references()
         return _LabelRelations(self.reference_classes, self.reference_classes, own)
 
     def rows(self, block: slice) -> tuple[Tensor, Tensor]:
@@ -365,7 +366,7 @@ class _SetRelations(Relations):
     same_item: _SameItem
 
     def among_references(self) -> Relations:
-        own = self.same_item.among_references(len(self.reference_sets), self.reference_sets.device)
+        own = self.same_item.among_references()
         return _SetRelations(self.reference_sets, self.reference_sets, own)
 
     def rows(self, block: slice) -> tuple[Tensor, Tensor]:
@@ -425,7 +426,7 @@ class _AlignedRelations(Relations):
     def among_references(self) -> Relations:
         """Each reference is a class of its own."""
         classes = torch.arange(self.m, device=self.device)
-        return _LabelRelations(classes, classes, self.same_item.among_references(self.m, self.device))
+        return _LabelRelations(classes, classes, self.same_item.among_references())
 
     @classmethod
     def of(

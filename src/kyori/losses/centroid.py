@@ -10,7 +10,7 @@ from ..distances import Distance, normalize, pairwise_distance, row_distance
 from ..errors import ArgumentError
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
-from .rowwise import log_sum_exp, only
+from .rowwise import log_sum, only
 
 __all__ = ["CentroidTripletLoss", "GE2ELoss"]
 
@@ -113,7 +113,7 @@ class GE2ELoss(_CentroidLoss):
         to_others = scale * (normalize(block.x) @ normalize(others).T) + bias
         usable = (block.positives > 0) & foreign.any(1)
         if self.form == "softmax":
-            rest = log_sum_exp(to_others, only(to_others, foreign, -torch.inf), 1.0)
+            rest = log_sum(to_others, foreign, 1.0)
             value = softplus(rest - to_own)
         else:
             closest = torch.sigmoid(to_others).masked_fill(~foreign, 0.0).amax(1)

@@ -189,7 +189,7 @@ class _OnSphere(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         y, factor = ctx.saved_tensors
         along = (gradients[0] * y).sum(1, keepdim=True) / ctx.radius**2
-        return (gradients[0] - y * along).mul_(factor), None
+        return torch.addcmul(gradients[0], y, along, value=-1.0).mul_(factor), None
 
 
 def finite(z: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from torch.nn.functional import pad, softplus
 
 from ..distances import normalize
 from ..relations import Pairs, Triplets
-from .infonce import log_sum
 from .loss import check_positive
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
+from .rowwise import log_sum
 
 __all__ = ["AnglELoss", "CoSENTLoss", "CosineMSELoss"]
 

@@ -5,18 +5,27 @@ softplus(ℓ − s), which neither overflows nor loses its gradient, and no (pos
 """
 
 import math
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 from ..distances import Distance, normalize, pairwise_distance
 from ..errors import ArgumentError
 from ..relations import Supervision
 from .loss import Reduction, check_choice, check_matrix, check_positive
-from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, ratio, seen
+from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
+from .rowwise import (
+    PositivePairs,
+    attached,
+    by_rows,
+    known_log_sum,
+    log_sum,
+    log_sum_rows,
+    positive_pairs,
+    with_gradient,
+)
 
 __all__ = [
     "GISTLoss",
@@ -80,7 +89,11 @@ class NTXentLoss(PairwiseLoss):
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
         scale = 1.0 / self.temperature
-        return _pick(D, positive, log_sum(D, negative, -scale), scale)
+        if torch.compiler.is_compiling():
+            return _pick(D, positive, log_sum(D, negative, -scale), scale)
+        near = known_log_sum(D, negative, -scale)
+        pairs, others = attached(D, positive_pairs(D.detach(), positive), *near)
+        return _pick_pairs(pairs, len(D), others, scale)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, {super().extra_repr()}"
@@ -126,15 +139,25 @@ class SupConLoss(PairwiseLoss):
         self.temperature = temperature
 
     def block(self, block: Block) -> Terms:
-        D, scale = block.D, 1.0 / self.temperature
-        weights = block.positive.to(D.dtype)
-        if block.relevance is not None:
-            weights = weights * block.relevance
-        total = weights.sum(1)
-        pull = ratio((D * weights).sum(1), total) * scale
-        some = total > 0
-        value = (log_sum(D, block.positive | block.negative, -scale) + pull).masked_fill(~some, 0.0)
-        count = some.int()
+        scale = 1.0 / self.temperature
+
+        def formula(
+            D: Tensor, positive: Tensor, negative: Tensor, relevance: Tensor | None = None
+        ) -> tuple[Tensor, ...]:
+            weights = positive.to(D.dtype)
+            if relevance is not None:
+                weights *= relevance
+            total = weights.sum(1)
+            weights /= total.masked_fill(total == 0, 1.0)[:, None]
+            pull = (D * weights).sum(1)
+            rest, slope = log_sum_rows(torch.where(positive | negative, D, torch.inf).mul_(-scale), -scale)
+            some = total > 0
+            value = (rest + scale * pull).masked_fill(~some, 0.0)
+            return value, some.int(), slope.add_(weights, alpha=scale).mul_(some[:, None])
+
+        graded = [] if block.relevance is None else [block.relevance]
+        value, count, gradient = by_rows(block.D, formula, block.positive, block.negative, *graded)
+        value = with_gradient(block.D, value, gradient)
         return Terms(value[:, None], count[:, None], (value > 0).int() * count, count)
 
     def extra_repr(self) -> str:
@@ -554,34 +577,6 @@ class _Guide(NamedTuple):
         return nearest - self.margin * (nearest.abs() if self.relative else 1.0)
 
 
-def log_sum(D: Tensor, mask: Tensor, factor: Tensor | float) -> Tensor:
-    """log Σ e^{factor · D} over the entries of each row in the mask, (b,); −inf, without gradient, for none."""
-    if isinstance(factor, Tensor):
-        D, factor = D * factor, 1.0
-    total: Tensor = _LogSum.apply(D, mask, factor)
-    return total
-
-
-class _LogSum(torch.autograd.Function):
-    """`torch.logsumexp` over a mask, in fewer passes over the matrix."""
-
-    @staticmethod
-    def forward(ctx: Any, D: Tensor, mask: Tensor, factor: float) -> Tensor:
-        E = torch.where(mask, D, math.copysign(torch.inf, -factor)).mul_(factor)
-        top = E.amax(1, keepdim=True).clamp_(min=torch.finfo(D.dtype).min)
-        total = E.sub_(top).exp_().sum(1)
-        ctx.factor = factor
-        ctx.save_for_backward(E, total)
-        return total.log().add_(top[:, 0])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        E, total = ctx.saved_tensors
-        share = gradient * ctx.factor / total.clamp(min=torch.finfo(total.dtype).tiny)
-        return E * share[:, None], None, None
-
-
 def _join(logs: list[Tensor]) -> Tensor:
     """Log-sum-exp of several log-sum-exps (b,), of which any may be −inf."""
     if len(logs) == 1:
@@ -592,15 +587,17 @@ def _join(logs: list[Tensor]) -> Tensor:
 
 def _pick(D: Tensor, positive: Tensor, negatives: Tensor, scale: Tensor | float) -> Terms:
     """softplus(ℓ + scale · D) of every positive pair, summed by anchor."""
-    pairs = positive.sum(1)
     if torch.compiler.is_compiling():  # whose graphs break where a shape depends on the data
+        count = positive.sum(1)
         cost = softplus(negatives[:, None] + scale * D) * positive
-        return Terms(cost.sum(1, keepdim=True), pairs[:, None], (cost > 0).sum(1), pairs)
-    rows, columns = positive.nonzero(as_tuple=True)
-    cost = softplus(negatives[rows] + scale * D[rows, columns])
-    value = cost.new_zeros(len(D)).index_add(0, rows, cost)
-    active = pairs.new_zeros(len(D)).index_add(0, rows, (cost > 0).to(pairs.dtype))
-    return Terms(value[:, None], pairs[:, None], active, pairs)
+        return Terms(cost.sum(1, keepdim=True), count[:, None], (cost > 0).sum(1), count)
+    return _pick_pairs(positive_pairs(D, positive), len(D), negatives, scale)
+
+
+def _pick_pairs(pairs: PositivePairs, b: int, negatives: Tensor, scale: Tensor | float) -> Terms:
+    cost = softplus(negatives.index_select(0, pairs.anchors) + scale * pairs.distances)
+    count = pairs.sum(torch.ones_like(cost), b)
+    return Terms(pairs.sum(cost, b)[:, None], count[:, None], pairs.sum((cost > 0).to(cost.dtype), b), count)
 
 
 def _row_first(block: Block) -> tuple[Tensor, Tensor]:

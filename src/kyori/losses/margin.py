@@ -11,7 +11,7 @@ from ..relations import Pairs, Triplets
 from . import mining as mine
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Seen, Terms
-from .rowwise import positive_pairs
+from .rowwise import attached, by_rows, positive_pairs
 
 __all__ = ["MarginLoss"]
 
@@ -130,16 +130,21 @@ class MarginLoss(PairwiseLoss):
 
     def _every(self, block: Block, beta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Every triplet: each positive as often as there are negatives, and the other way round."""
+
+        def formula(D: Tensor, negative: Tensor, reach: Tensor) -> tuple[Tensor, ...]:
+            acting = (negative & (reach > D)).to(D.dtype)
+            return ((reach - D) * acting).sum(1), acting.sum(1), -acting
+
         D, b = block.D, len(block.D)
         positives, negatives = block.positives.long(), block.negatives.long()
-        pairs = positive_pairs(D, block.positive)
-        own = beta if beta.ndim == 0 else beta[:, 0].index_select(0, pairs.anchors)
-        pull = (pairs.distances - own + self.margin).clamp(min=0)
-        push = (beta - D + self.margin).clamp(min=0) * block.negative
-        pulled = pairs.sum((pull.detach() > 0).to(D.dtype), b) * negatives
-        pushed = (push.detach() > 0).sum(1) * positives
-        sums = pairs.sum(pull, b) * negatives + push.sum(1) * positives
-        return sums, pulled, pushed, 2 * positives * negatives
+        beta = beta.expand(b, 1)
+        push, pushed, gradient = by_rows(D, formula, block.negative, beta.detach() + self.margin)
+        pairs, push = attached(D, positive_pairs(D.detach(), block.positive), push, gradient)
+        push = push + pushed * (beta - beta.detach())[:, 0]
+        pull = (pairs.distances - beta[:, 0].index_select(0, pairs.anchors) + self.margin).clamp(min=0)
+        pulled = pairs.sum((pull.detach() > 0).to(D.dtype), b)
+        sums = pairs.sum(pull, b) * negatives + push * positives
+        return sums, pulled * negatives, pushed * positives, 2 * positives * negatives
 
     def _boundary(self, block: Block) -> Tensor:
         """β of each anchor, (b, 1), or the one of all, ()."""

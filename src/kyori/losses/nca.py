@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 from ..distances import Distance
 from .loss import check_positive
 from .pairwise import PairwiseLoss, Terms
-from .rowwise import log_sum_exp, only, pair_log_sum_exp, positive_pairs
+from .rowwise import attached, known_log_sum, pair_log_sum_exp, positive_pairs
 
 __all__ = ["NCALoss"]
 
@@ -56,9 +56,9 @@ class NCALoss(PairwiseLoss):
         self.scale = scale
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pairs = positive_pairs(D, positive)
+        pairs = positive_pairs(D.detach(), positive)
+        pairs, far = attached(D, pairs, *known_log_sum(D, negative, -self.scale))
         near = pair_log_sum_exp(pairs, -self.scale * pairs.distances, len(D))
-        far = log_sum_exp(D, only(D, negative, torch.inf).mul_(-self.scale), -self.scale)
         usable = near > -torch.inf
         value = softplus(far - near.masked_fill(~usable, 0.0)).masked_fill(~usable, 0.0)[:, None]
         weight = usable.to(D.dtype)[:, None]

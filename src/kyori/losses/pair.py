@@ -9,7 +9,7 @@ from ..distances import Distance
 from ..errors import ArgumentError
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, ratio, seen
-from .rowwise import only, positive_pairs, with_gradient
+from .rowwise import PositivePairs, attached, by_rows, only, positive_pairs
 
 __all__ = [
     "ContrastiveLoss",
@@ -83,16 +83,15 @@ class ContrastiveLoss(PairwiseLoss):
         self.convention = convention
 
     def block(self, block: Block) -> Terms:
-        pairs, b = positive_pairs(block.D, block.positive), len(block.D)
+        squared, b = self.convention != "unsquared", len(block.D)
+        factor = 0.5 if self.convention == "hadsell" else 1.0
+        pairs, push, pushes = _push(block, self.margin, factor, squared=squared)
         pull = (pairs.distances - self.positive_margin).clamp(min=0)
         pulls = pairs.sum((pull.detach() > 0).to(pull.dtype), b)
         counts = block.positives + block.negatives
-        if self.convention == "unsquared":
-            push, pushes = _push(block, self.margin, 1.0, squared=False)
+        if not squared:
             acting = torch.stack([pulls, pushes], 1)
             return Terms(torch.stack([pairs.sum(pull, b), push], 1), acting, acting.sum(1), counts)
-        factor = 0.5 if self.convention == "hadsell" else 1.0
-        push, pushes = _push(block, self.margin, factor, squared=True)
         energy = pairs.sum(factor * pull.square(), b) + push
         return Terms(energy[:, None], counts[:, None], pulls + pushes, counts)
 
@@ -100,18 +99,23 @@ class ContrastiveLoss(PairwiseLoss):
         return f"margin={self.margin}, convention={self.convention!r}, {super().extra_repr()}"
 
 
-def _push(block: Block, reach: float | Tensor, factor: float, *, squared: bool) -> tuple[Tensor, Tensor]:
-    """Σ factor·[reach − D(a,n)]₊, or of its square, and the number of terms that are not zero, both (b,)."""
-    with torch.no_grad():
-        depth = only(block.D, block.negative, torch.inf).neg_().add_(reach).clamp_(min=0)
-        acting = torch.gt(depth, 0, out=torch.empty_like(depth))
-        count = acting.sum(1)
+def _push(
+    block: Block, reach: float | Tensor, factor: float, *, squared: bool
+) -> tuple[PositivePairs, Tensor, Tensor]:
+    """The positive pairs; Σ factor·[reach − D(a,n)]₊, or of its square; the number of its terms above zero, (b,)."""
+
+    def formula(D: Tensor, negative: Tensor) -> tuple[Tensor, ...]:
+        depth = torch.where(negative, D, torch.inf).neg_().add_(reach).clamp_(min=0)
+        acting = torch.gt(depth, 0, out=torch.empty_like(depth))  # booleans are written five times slower
         value = factor * (depth.square() if squared else depth).sum(1)
-        gradient = depth.mul_(-2.0 * factor) if squared else acting.mul_(-factor)
-    value = with_gradient(block.D, value, gradient)
+        slope = depth.mul_(-2.0 * factor) if squared else acting * -factor
+        return value, acting.sum(1), slope.sum(1), slope
+
+    value, count, slopes, gradient = by_rows(block.D, formula, block.negative)
+    pairs, value = attached(block.D, positive_pairs(block.D.detach(), block.positive), value, gradient)
     if isinstance(reach, Tensor):  # it has a gradient too
-        value = value - gradient.sum(1) * (reach - reach.detach())
-    return value, count
+        value = value - slopes * (reach - reach.detach())
+    return pairs, value, count
 
 
 class OnlineContrastiveLoss(PairwiseLoss):
@@ -166,16 +170,15 @@ class OnlineContrastiveLoss(PairwiseLoss):
         return self._hard(block, *_ends(block))
 
     def _hard(self, block: Block, farthest: Tensor, closest: Tensor) -> Terms:
-        D = block.D
-        pull, b = positive_pairs(D, block.positive), len(D)
-        pulls = (pull.distances.detach() > closest).to(D.dtype)
-        near = only(D, block.negative, torch.inf)
-        with torch.no_grad():
-            pushes = torch.lt(near, farthest, out=torch.empty_like(near))
-            count = pushes.sum(1)
+        def formula(D: Tensor, negative: Tensor) -> tuple[Tensor, ...]:
+            pushes = (negative & (farthest > D)).to(D.dtype)
             depth = (self.margin - D).clamp_(min=0).mul_(pushes)
-            value, acting = depth.square().sum(1), (depth > 0).sum(1)
-        push = with_gradient(D, value, depth.mul_(-2.0))
+            return depth.square().sum(1), pushes.sum(1), (depth > 0).sum(1), depth.mul_(-2.0)
+
+        D, b = block.D, len(block.D)
+        value, count, acting, gradient = by_rows(D, formula, block.negative)
+        pull, push = attached(D, positive_pairs(D.detach(), block.positive), value, gradient)
+        pulls = (pull.distances.detach() > closest).to(D.dtype)
         hard = pull.sum(pulls, b)
         value = pull.sum(pull.distances.square() * pulls, b) + push
         return Terms(
@@ -246,11 +249,11 @@ class IntraPairVarianceLoss(PairwiseLoss):
         return self._beyond(block, _mean_similarities([_similarity_sums(block)]))
 
     def _beyond(self, block: Block, means: Tensor) -> Terms:
-        pairs, b = positive_pairs(block.D, block.positive), len(block.D)
+        b = len(block.D)
         floor, ceiling = (1 - self.positive_slack) * means[0], (1 + self.negative_slack) * means[1]
-        short = (floor - 1.0 + pairs.distances).clamp(min=0)
         reach = 1.0 - ceiling
-        over, overs = _push(block, reach, 1.0, squared=True)
+        pairs, over, overs = _push(block, reach, 1.0, squared=True)
+        short = (floor - 1.0 + pairs.distances).clamp(min=0)
         weights = torch.stack([block.positives, block.negatives], 1)
         acting = pairs.sum((short.detach() > 0).to(over.dtype), b) + overs
         return Terms(torch.stack([pairs.sum(short.square(), b), over], 1), weights, acting, weights.sum(1))
@@ -262,9 +265,14 @@ class IntraPairVarianceLoss(PairwiseLoss):
 def _similarity_sums(block: Block) -> tuple[Tensor, Tensor]:
     """Sums of the cosines, with gradient, and numbers of the positive and negative pairs, both (2,)."""
     counts = torch.stack([block.positives.sum(), block.negatives.sum()]).to(block.D.dtype)
-    equal = positive_pairs(block.D, block.positive).distances.sum()
-    other = block.D.flatten().dot(block.negative.flatten().to(block.D.dtype))
-    return counts - torch.stack([equal, other]), counts
+    others, gradient = by_rows(block.D, _masked_sum, block.negative)
+    pairs, others = attached(block.D, positive_pairs(block.D.detach(), block.positive), others, gradient)
+    return counts - torch.stack([pairs.distances.sum(), others.sum()]), counts
+
+
+def _masked_sum(D: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    share = mask.to(D.dtype)
+    return (D * share).sum(1), share
 
 
 def _mean_similarities(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -327,10 +335,10 @@ class ThresholdConsistentLoss(PairwiseLoss):
         self.negative_weight = negative_weight
 
     def block(self, block: Block) -> Terms:
-        pairs, b = positive_pairs(block.D, block.positive), len(block.D)
+        b, reach = len(block.D), 1.0 - self.negative_similarity
+        pairs, over, overs = _push(block, reach, self.negative_weight, squared=False)
         short = (pairs.distances - (1.0 - self.positive_similarity)).clamp(min=0)
         shorts = pairs.sum((short.detach() > 0).to(short.dtype), b)
-        over, overs = _push(block, 1.0 - self.negative_similarity, self.negative_weight, squared=False)
         acting = torch.stack([shorts, overs], 1)
         sums = torch.stack([self.positive_weight * pairs.sum(short, b), over], 1)
         return Terms(sums, acting, acting.sum(1), block.positives + block.negatives)

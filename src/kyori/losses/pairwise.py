@@ -26,6 +26,7 @@ from ..distances import Distance, check_distance, normalize, pairwise_distance, 
 from ..errors import ArgumentError
 from ..relations import Pairs, Relations, ScoredPairs, Supervision, Triplets, relate
 from .loss import Loss, Reduction, check_matrix, check_reduction, spread
+from .rowwise import in_cache
 
 __all__ = ["Block", "PairwiseLoss", "Rows", "Seen", "Terms", "ratio", "seen"]
 
@@ -149,7 +150,9 @@ class Rows:
 
     def _block(self, x: Tensor, y: Tensor, rows: slice) -> Block:
         positive, negative = self.relations.rows(rows)
-        part = x[rows]
+        part = (
+            y if x is y and rows == slice(0, len(y)) else x[rows]
+        )  # the same tensor has symmetric distances
         labels = None if self.relations.labels is None else self.relations.labels[rows]
         anchors = torch.arange(len(x), device=x.device)[rows]
         D = pairwise_distance(part, y, self.distance)
@@ -186,6 +189,7 @@ class PairwiseLoss(Loss):
         self.normalize = normalize
         self.block_rows = block_rows
         self._sums: dict[str, Tensor] = {}
+        self._embeddings: Tensor | None = None
 
     @property
     def spherical(self) -> bool:  # type: ignore[override]
@@ -275,6 +279,8 @@ class PairwiseLoss(Loss):
         """
         self._warn_if_starved()
         stats = {name: float(value) for name, value in self._sums.items()}
+        if self._embeddings is not None:  # passes over (n, d) that most steps need not pay for
+            stats["spread"] = float(spread(self._embeddings))
         return stats | {"degenerate": float(self._starved)}
 
     def extra_repr(self) -> str:
@@ -328,7 +334,7 @@ class PairwiseLoss(Loss):
     def _record(self, x: Tensor, blocks: list["Seen"]) -> None:
         starved: Tensor | int = 1
         total: Tensor | int = 0
-        self._sums = {"spread": spread(x)}
+        self._sums, self._embeddings = {}, x
         if blocks:
             counts = torch.stack([block.counts for block in blocks]).sum(0)
             distances = torch.stack([block.distances for block in blocks]).sum(0)
@@ -375,11 +381,13 @@ class Seen(NamedTuple):
 def seen(block: Block, terms: Terms) -> Seen:
     """Terms of a block with what the statistics need of it."""
     with torch.no_grad():
-        D = block.D.detach().flatten()
-        masks = block.positive, block.negative
+        D = block.D.detach()
         positives, negatives = block.positives, block.negatives
         counts = torch.stack([positives.sum(), negatives.sum()])
-        distances = torch.stack([D.dot(mask.flatten().to(D.dtype)) for mask in masks])
+        distances = D.new_zeros(2)
+        for near, *masks in in_cache(D, block.positive, block.negative):
+            flat = near.flatten()
+            distances += torch.stack([flat.dot(mask.flatten().to(D.dtype)) for mask in masks])
         usable = ((positives > 0) & (negatives > 0)).sum()
         active = None
         if terms.active is not None and terms.candidates is not None:

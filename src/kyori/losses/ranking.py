@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from .loss import check_choice, check_positive
 from .pairwise import Block, PairwiseLoss, Terms
-from .rowwise import only, positive_pairs, rank_sums, soft_histogram, with_gradient
+from .rowwise import PositivePairs, attached, by_rows, positive_pairs, rank_sums, soft_histogram
 
 __all__ = ["FastAPLoss", "PNPLoss", "RankedListLoss", "RecallAtKLoss", "SmoothAPLoss"]
 
@@ -317,30 +317,27 @@ class RankedListLoss(PairwiseLoss):
         """Explicit pairs as masks: an anchor's pairs are weighed against each other."""
 
     def block(self, block: Block) -> Terms:
-        push, pushed = self._inside(block.D, block.negative)
-        pull, pulled = self._outside(block.D, block.positive)
+        push, pushed, gradient = by_rows(block.D, self._inside, block.negative)
+        pairs, push = attached(block.D, positive_pairs(block.D.detach(), block.positive), push, gradient)
+        pull, pulled = self._outside(pairs, len(block.D))
         value = (1 - self.balance) * pull + self.balance * push
         candidates = block.positives + block.negatives
         return Terms(value[:, None], (candidates > 0)[:, None], pulled + pushed, candidates)
 
-    def _inside(self, D: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
-        """L₋ (b,) and the number of negatives in it."""
-        with torch.no_grad():
-            near = only(D, negative, torch.inf)
-            inside = near < self.alpha
-            count = inside.sum(1)
-            weight = torch.where(inside, D * -self.temperature, -torch.inf).softmax(1)
-            weight.masked_fill_((count == 0)[:, None], 0.0)
-            depth = self.alpha - D
-            value = (weight * depth).sum(1)
-            gradient = depth.sub_(value[:, None]).mul_(self.temperature).add_(1.0).mul_(weight).neg_()
-        return with_gradient(D, value, gradient), count
+    def _inside(self, D: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """L₋ (b,), the number of negatives in it, and its derivative (b, m)."""
+        inside = negative & (self.alpha > D)
+        count = inside.sum(1)
+        weight = torch.where(inside, D * -self.temperature, -torch.inf).softmax(1)
+        weight.masked_fill_((count == 0)[:, None], 0.0)
+        depth = self.alpha - D
+        value = (weight * depth).sum(1)
+        return value, count, depth.sub_(value[:, None]).mul_(-self.temperature).sub_(1.0).mul_(weight)
 
-    def _outside(self, D: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
+    def _outside(self, pairs: PositivePairs, b: int) -> tuple[Tensor, Tensor]:
         """L₊ (b,) and the number of positives in it."""
-        pairs, b = positive_pairs(D, positive), len(D)
         excess = (pairs.distances - (self.alpha - self.margin)).clamp(min=0)
-        outside = (excess > 0).to(D.dtype)
+        outside = (excess > 0).to(excess.dtype)
         weight = (
             outside * (self.positive_temperature * (excess - excess.detach().max())).exp()
             if len(excess)

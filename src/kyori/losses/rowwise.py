@@ -4,6 +4,7 @@ A row sum of the whole matrix (n, m) is worth writing out by hand; what concerns
 list of them, as they are few, by automatic differentiation.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,8 +17,13 @@ from .mining import sorted_positives
 
 __all__ = [
     "PositivePairs",
+    "attached",
+    "by_rows",
     "class_groups",
-    "log_sum_exp",
+    "in_cache",
+    "known_log_sum",
+    "log_sum",
+    "log_sum_rows",
     "only",
     "pair_log_sum_exp",
     "pair_maximum",
@@ -27,7 +33,7 @@ __all__ = [
     "with_gradient",
 ]
 
-_CACHED = 2**18  # numbers that are worked on at a time: they stay in the processor's cache
+_CACHED = 2**17  # numbers that are worked on at a time: they stay in the processor's cache
 
 
 class PositivePairs(NamedTuple):
@@ -73,20 +79,87 @@ def with_gradient(D: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     return given
 
 
-def log_sum_exp(D: Tensor, logits: Tensor, slope: float | Tensor) -> Tensor:
-    """log Σ exp of each row of `logits` (b, m), −inf where an entry does not count; −inf for rows without any.
+class _Attached(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, D: Tensor, places: Tensor, value: Tensor, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(places, gradient)
+        return D.flatten().index_select(0, places), value
 
-    `logits` is taken without gradient and used up; `slope` is its derivative by `D`, a number or (b, m).
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        places, gradient = ctx.saved_tensors
+        total = gradient * gradients[1][:, None]
+        total.view(-1).index_add_(0, places, gradients[0])
+        return total, None, None, None
+
+
+def attached(
+    D: Tensor, pairs: PositivePairs, value: Tensor, gradient: Tensor
+) -> tuple[PositivePairs, Tensor]:
+    """Distances of pairs, and `value` (b,) with the known derivative `gradient` (b, m), both carrying the gradient.
+
+    What `positive_pairs` and `with_gradient` give, but one matrix comes back to `D` and not two.
     """
-    with torch.no_grad():
-        top = logits.amax(1)
-        empty = top == -torch.inf
-        logits[:, 0].masked_fill_(empty, 0.0)  # keeps NaN out of rows without any entry
-        share = torch.softmax(logits, 1)
-        value = top - share.amax(1).log()  # the largest share is exp(top − log Σ exp)
-        share[:, 0].masked_fill_(empty, 0.0)
-        share *= slope
-    return with_gradient(D, value, share)
+    places = pairs.anchors * D.shape[1] + pairs.columns
+    distances, value = _Attached.apply(D, places, value, gradient)
+    return pairs._replace(distances=distances), value
+
+
+def in_cache(*tables: Tensor) -> list[tuple[Tensor, ...]]:
+    """Tables (b, …), of which the first is (b, m), some rows at a time: what is made of them stays in the cache.
+
+    Memory that is asked for anew costs more than work on it, so a matrix that lives for one step is best never whole.
+    """
+    numbers = _CACHED if tables[0].device.type == "cpu" else 128 * _CACHED
+    step = max(1, numbers // max(1, tables[0].shape[1]))
+    if torch.compiler.is_compiling():  # which joins the steps by itself
+        step = max(1, len(tables[0]))
+    return list(zip(*[table.split(step) for table in tables], strict=True))
+
+
+@torch.no_grad()
+def by_rows(D: Tensor, formula: Callable[..., tuple[Tensor, ...]], *tables: Tensor) -> tuple[Tensor, ...]:
+    """What `formula(D, *tables)` makes of some rows at a time: columns (b,), and last a derivative by D, (b, m)."""
+    gradient = torch.empty_like(D)
+    found = []
+    for rows, into, *more in in_cache(D.detach(), gradient, *tables):
+        *columns, slope = formula(rows, *more)
+        into.copy_(slope)
+        found.append(columns)
+    return *[torch.cat(column) for column in zip(*found, strict=True)], gradient
+
+
+def log_sum_rows(logits: Tensor, slope: float | Tensor) -> tuple[Tensor, Tensor]:
+    """log Σ exp of each row of `logits` (b, m), which are used up, −inf where an entry does not count; −inf for rows
+    without any. And its derivative, with `slope` that of the logits, a number or (b, m)."""
+    top = logits.amax(1)
+    empty = top == -torch.inf
+    logits[:, 0].masked_fill_(empty, 0.0)  # keeps NaN out of rows without any entry
+    share = torch.softmax(logits, 1)
+    value = top - share.amax(1).log()  # the largest share is exp(top − log Σ exp)
+    share[:, 0].masked_fill_(empty, 0.0)
+    return value, share.mul_(slope)
+
+
+def known_log_sum(D: Tensor, mask: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """log Σ e^{factor · D} over the entries of each row in the mask, (b,), −inf for none, and its derivative (b, m)."""
+    outside = math.copysign(torch.inf, -factor)
+
+    def formula(D: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return log_sum_rows(torch.where(mask, D, outside).mul_(factor), factor)
+
+    value, gradient = by_rows(D, formula, mask)
+    return value, gradient
+
+
+def log_sum(D: Tensor, mask: Tensor, factor: Tensor | float) -> Tensor:
+    """`known_log_sum` with its gradient, through a factor that is a tensor too."""
+    if isinstance(factor, Tensor):
+        D, factor = D * factor, 1.0
+    return with_gradient(D, *known_log_sum(D, mask, factor))
 
 
 def pair_maximum(pairs: PositivePairs, b: int) -> Tensor:

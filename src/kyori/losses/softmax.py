@@ -132,8 +132,7 @@ class ClassLoss(Loss):
             self.register_buffer("draws", torch.zeros((), dtype=torch.long))
         self.num_classes = num_classes
         self.shard: range | None = None
-        self._stats: dict[str, Tensor] = {}
-        self._embeddings: Tensor | None = None
+        self._last: tuple[Tensor, Tensor, Tensor, Tensor | None] | None = None
         self._labels_seen = False
 
     def __init_subclass__(cls) -> None:
@@ -240,9 +239,13 @@ class ClassLoss(Loss):
         `feature_norm`: mean; `spread`: as in `PairwiseLoss.stats`; `degenerate`: number of empty batches so
         far.
         """
-        stats = {name: float(value) for name, value in self._stats.items()}
-        if self._embeddings is not None:  # passes over (n, d) that most steps need not pay for
-            x = self._embeddings
+        stats: dict[str, float] = {}
+        if self._last is not None:  # worked out here, as most steps need not pay for it
+            x, own, best, cosine = self._last
+            right = float((own > best).float().mean())
+            stats |= {"active": 1.0 - right, "accuracy": right}
+            if cosine is not None:
+                stats["target_angle"] = float(cosine.clamp(-1, 1).acos().mean())
             stats["feature_norm"] = float(x.norm(dim=1).mean())
             stats["spread"] = float(spread(normalize(x)) if self.spherical else spread(x))
         return stats | {"degenerate": float(self._starved)}
@@ -255,11 +258,7 @@ class ClassLoss(Loss):
     @torch.no_grad()
     def record(self, x: Tensor, own: Tensor, best: Tensor, cosine: Tensor | None = None) -> None:
         """Keep the statistics of items x (n, d) with logits `own` (n,), best others (n,) and own cosines (n,)."""
-        right = (own > best).float().mean()
-        self._embeddings = x.detach()
-        self._stats = {"active": 1.0 - right, "accuracy": right}
-        if cosine is not None:
-            self._stats["target_angle"] = cosine.clamp(-1, 1).acos().mean()
+        self._last = x.detach(), own.detach(), best, None if cosine is None else cosine.detach()
 
     def _check(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         classes, size = self.num_classes, self.weight.shape[-1]
@@ -268,7 +267,7 @@ class ClassLoss(Loss):
         look = labels.device.type == "cpu" or not self._labels_seen
         if labels.numel() and look and not torch.compiler.is_compiling():
             self._labels_seen = True
-            low, high = int(labels.min()), int(labels.max())
+            low, high = (int(end) for end in labels.aminmax())
             if low < 0 or high >= classes:
                 raise ArgumentError(
                     f"labels must be class numbers 0 to {classes - 1} (num_classes={classes}); "

@@ -14,8 +14,11 @@ from .loss import check_choice, check_positive
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .rowwise import (
     PositivePairs,
-    log_sum_exp,
-    only,
+    attached,
+    by_rows,
+    known_log_sum,
+    log_sum,
+    log_sum_rows,
     pair_log_sum_exp,
     pair_maximum,
     positive_pairs,
@@ -31,9 +34,10 @@ __all__ = [
 ]
 
 
-def _negatives(D: Tensor, negative: Tensor, scale: float) -> Tensor:
-    """log Σ_n exp(−scale·D(a,n)), (b,)."""
-    return log_sum_exp(D, only(D, negative, torch.inf).mul_(-scale), -scale)
+def _both(block: Block, scale: float) -> tuple[PositivePairs, Tensor]:
+    """The positive pairs, and log Σ_n exp(−scale·D(a,n)) over the negatives, (b,)."""
+    pairs = positive_pairs(block.D.detach(), block.positive)
+    return attached(block.D, pairs, *known_log_sum(block.D, block.negative, -scale))
 
 
 def _pair_terms(block: Block, pairs: PositivePairs, terms: Tensor) -> Terms:
@@ -97,8 +101,7 @@ class NPairsLoss(PairwiseLoss):
         self.pairs = pairs
 
     def block(self, block: Block) -> Terms:
-        D, pairs = block.D, positive_pairs(block.D, block.positive)
-        others = _negatives(D, block.negative, 1.0)
+        pairs, others = _both(block, 1.0)
         terms = softplus(others.index_select(0, pairs.anchors) + pairs.distances)
         return _pair_terms(block, pairs, terms)
 
@@ -177,11 +180,11 @@ class TupletMarginLoss(PairwiseLoss):
         self.scale = scale
 
     def block(self, block: Block) -> Terms:
-        D, pairs = block.D, positive_pairs(block.D, block.positive)
+        pairs, others = _both(block, self.scale)
         cosine = 1.0 - pairs.distances
-        sine = (1.0 - cosine.square()).clamp(min=torch.finfo(D.dtype).eps).sqrt()
+        sine = (1.0 - cosine.square()).clamp(min=torch.finfo(cosine.dtype).eps).sqrt()
         slack = math.cos(self.margin) * cosine + math.sin(self.margin) * sine
-        others = _negatives(D, block.negative, self.scale) + self.scale
+        others = others + self.scale
         terms = softplus(others.index_select(0, pairs.anchors) - self.scale * slack)
         return _pair_terms(block, pairs, terms)
 
@@ -239,8 +242,7 @@ class LiftedLoss(PairwiseLoss):
 
         def first(block: Block) -> tuple[Seen, PositivePairs, Tensor]:
             nothing = torch.zeros_like(block.D[:, :1])
-            pairs = positive_pairs(block.D, block.positive)
-            return seen(block, Terms(nothing, nothing)), pairs, _negatives(block.D, block.negative, 1.0)
+            return seen(block, Terms(nothing, nothing)), *_both(block, 1.0)
 
         parts = rows.each(first)
         if rows.y is rows.x:
@@ -248,7 +250,7 @@ class LiftedLoss(PairwiseLoss):
         else:
             among = rows.relations.among_references()
             others = Rows(rows.y, rows.y, among, rows.distance, rows.block_rows)
-            at_references = torch.cat(others.each(lambda block: _negatives(block.D, block.negative, 1.0)))
+            at_references = torch.cat(others.each(lambda block: log_sum(block.D, block.negative, -1.0)))
         return [self._joined(*part, at_references) for part in parts]
 
     def _joined(self, empty: Seen, pairs: PositivePairs, own: Tensor, at_references: Tensor) -> Seen:
@@ -306,10 +308,9 @@ class GeneralizedLiftedLoss(PairwiseLoss):
         self.positive_margin = positive_margin
 
     def block(self, block: Block) -> Terms:
-        D, pairs = block.D, positive_pairs(block.D, block.positive)
-        far = pair_log_sum_exp(pairs, pairs.distances - self.positive_margin, len(D))
-        near = _negatives(D, block.negative, 1.0) + self.margin
-        return _anchor_terms(block, (far + near).clamp(min=0))
+        pairs, near = _both(block, 1.0)
+        far = pair_log_sum_exp(pairs, pairs.distances - self.positive_margin, len(block.D))
+        return _anchor_terms(block, (far + near + self.margin).clamp(min=0))
 
     def extra_repr(self) -> str:
         return f"margin={self.margin}, {super().extra_repr()}"
@@ -373,18 +374,26 @@ class MultiSimilarityLoss(PairwiseLoss):
 
     def block(self, block: Block) -> Terms:
         D, b = block.D, len(block.D)
-        pairs, near = positive_pairs(D, block.positive), only(D, block.negative, torch.inf)
-        candidates = block.positives + block.negatives
-        pull = self.alpha * (pairs.distances - (1.0 - self.base))
-        active = candidates
+        pairs = positive_pairs(D.detach(), block.positive)
+        reach = D.new_full((b,), torch.inf)
         if self.epsilon is not None:
-            far_enough = pairs.distances > near.amin(1)[pairs.anchors] - self.epsilon
-            pull = pull.masked_fill(~far_enough, -torch.inf)
             reach = pair_maximum(pairs, b) + self.epsilon
+
+        def formula(D: Tensor, negative: Tensor, reach: Tensor) -> tuple[Tensor, ...]:
+            near = torch.where(negative, D, torch.inf)
             held = near < reach[:, None]
-            near = torch.where(held, near, torch.inf)
-            active = held.sum(1) + pairs.sum(far_enough.to(D.dtype), b)
-        push = log_sum_exp(D, near.mul_(-self.beta), -self.beta) + self.beta * (1.0 - self.base)
+            logits = torch.where(held, near, torch.inf).mul_(-self.beta)
+            return near.amin(1), held.sum(1), *log_sum_rows(logits, -self.beta)
+
+        closest, held, *known = by_rows(D, formula, block.negative, reach)
+        pairs, push = attached(D, pairs, *known)
+        pull = self.alpha * (pairs.distances - (1.0 - self.base))
+        candidates = active = block.positives + block.negatives
+        if self.epsilon is not None:
+            far_enough = pairs.distances > closest[pairs.anchors] - self.epsilon
+            pull = pull.masked_fill(~far_enough, -torch.inf)
+            active = held + pairs.sum(far_enough.to(D.dtype), b)
+        push = push + self.beta * (1.0 - self.base)
         value = softplus(pair_log_sum_exp(pairs, pull, b)) / self.alpha + softplus(push) / self.beta
         return Terms(value[:, None], (candidates > 0)[:, None], active, candidates)
 
@@ -433,13 +442,16 @@ class CircleLoss(PairwiseLoss):
         self.scale = scale
 
     def block(self, block: Block) -> Terms:
-        D, pairs = block.D, positive_pairs(block.D, block.positive)
+        def formula(D: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+            slope = (1.0 + self.margin - D).clamp_(min=0).mul_(-self.scale)
+            logits = (D - (1.0 - self.margin)).mul_(slope)
+            return log_sum_rows(torch.where(negative, logits, -torch.inf), slope)
+
+        D = block.D
+        pairs = positive_pairs(D.detach(), block.positive)
+        pairs, near = attached(D, pairs, *by_rows(D, formula, block.negative))
         pull = self.scale * (pairs.distances.detach() + self.margin).clamp(min=0)
         far = pair_log_sum_exp(pairs, pull * (pairs.distances - self.margin), len(D))
-        with torch.no_grad():
-            slope = (1.0 + self.margin - D).clamp_(min=0).mul_(-self.scale)
-            logits = only((D - (1.0 - self.margin)).mul_(slope), block.negative, -torch.inf)
-        near = log_sum_exp(D, logits, slope)
         return _anchor_terms(block, softplus(far + near))
 
     def extra_repr(self) -> str:
