@@ -1,7 +1,7 @@
 """Find planted label errors: average precision of Kyori's ranking beside cleanlab's, on the same vectors.
 
 10 % of the labels of Fashion-MNIST (train, 60,000 items) are flipped, at random or to the most similar class. The
-items are cross-fitted (5 folds, `cnn` with softmax); every peer then gets the vectors and probabilities of the model
+items are cross-fitted (`cnn` with softmax); every peer then gets the vectors and probabilities of the model
 that did not see the item. cleanlab's features path is what its Datalab computes (shares of the 10 nearest neighbours,
 then self-confidence), done fold by fold; its pred_probs path is the self-confidence of the held-out probabilities.
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from kyori.data import Split, open_source
@@ -31,20 +32,19 @@ from kyori.training import RunConfig
 from kyori.vectors import VectorTable
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-SHARE = 0.1  # of the labels are flipped
 NOISES = ("random", "similar")
-FOLDS = 5
 
 
 def read(part: str, items: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Pictures (n, h, w) and labels (n,) of one part of Fashion-MNIST or, without it, of the digits."""
     import gzip
 
-    if part == "digits":
+    if part.startswith("digits"):
         from sklearn.datasets import load_digits
 
-        digits = load_digits()
-        return (digits.images * 15).astype(np.uint8), digits.target.astype(np.int64)
+        digits, every = load_digits(), np.random.default_rng(0).permutation(1797)
+        chosen = np.sort({"digits": every, "digits train": every[450:], "digits test": every[:450]}[part])
+        return (digits.images[chosen] * 15).astype(np.uint8), digits.target[chosen].astype(np.int64)
     with gzip.open(FASHION / f"{part}-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(FASHION / f"{part}-labels-idx1-ubyte.gz") as file:
@@ -53,10 +53,12 @@ def read(part: str, items: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return images[chosen], labels[chosen]
 
 
-def flip(images: NDArray[np.uint8], labels: NDArray[np.int64], noise: str, seed: int) -> NDArray[np.int64]:
-    """Labels of which a tenth is wrong: any other class, or the one that raw pixels confuse it with most."""
+def flip(
+    images: NDArray[np.uint8], labels: NDArray[np.int64], noise: str, seed: int, share: float
+) -> NDArray[np.int64]:
+    """Labels of which a share is wrong: any other class, or the one that raw pixels confuse it with most."""
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(labels))[: round(SHARE * len(labels))]
+    chosen = rng.permutation(len(labels))[: round(share * len(labels))]
     noisy, c = labels.copy(), int(labels.max()) + 1
     if noise == "random":
         noisy[chosen] = (labels[chosen] + rng.integers(1, c, len(chosen))) % c
@@ -71,8 +73,14 @@ def flip(images: NDArray[np.uint8], labels: NDArray[np.int64], noise: str, seed:
     return noisy
 
 
-def settings(epochs: int, device: str) -> RunConfig:
-    return RunConfig.from_options(loss="softmax", backbone="cnn", epochs=epochs, device=device)
+def settings(options: argparse.Namespace) -> RunConfig:
+    return RunConfig.from_options(
+        loss="softmax",
+        backbone=options.backbone,
+        batch_size=256,
+        epochs=options.epochs,
+        device=options.device,
+    )
 
 
 def peak() -> float:
@@ -82,21 +90,19 @@ def peak() -> float:
 
 def cleanlab_scores(
     folds: list[Fold], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Scores of cleanlab's features path and of its pred_probs path, and the seconds of the first."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of cleanlab's features path and of its pred_probs path."""
     from cleanlab.rank import get_label_quality_scores
     from sklearn.neighbors import KNeighborsClassifier
 
     n, c = len(labels), int(labels.max()) + 1
     votes, heads = np.zeros((n, c)), np.zeros((n, c))
-    start = time.perf_counter()
     for fold in folds:
         rows = np.flatnonzero(fold.held_out)
         # As in cleanlab 2.9, datalab/internal/issue_manager/label.py: 11 neighbours, less the item's own vote.
         classifier = KNeighborsClassifier(n_neighbors=11).fit(fold.table.vectors, labels)
         shares = classifier.predict_proba(fold.table.vectors[rows])
         votes[rows] = (shares - np.eye(c)[labels[rows]] / 11) * 11 / 10
-    seconds = time.perf_counter() - start
     for fold in folds:
         if fold.probabilities is None:
             raise SystemExit("the loss needs a head")
@@ -105,27 +111,15 @@ def cleanlab_scores(
         np.put_along_axis(dense, fold.probabilities.classes[rows], fold.probabilities.values[rows], axis=1)
         dense[np.arange(len(rows)), labels[rows]] = fold.probabilities.own[rows]
         heads[rows] = dense / dense.sum(axis=1, keepdims=True)
-    return (
-        get_label_quality_scores(labels, votes.clip(0, 1)),
-        get_label_quality_scores(labels, heads),
-        seconds,
-    )
+    return get_label_quality_scores(labels, votes.clip(0, 1)), get_label_quality_scores(labels, heads)
 
 
-def compare(options: argparse.Namespace, noise: str, seed: int, cache: Path) -> dict[str, float]:
-    """One noise and one seed: average precision of all rankings."""
-    images, labels = read("digits" if options.smoke else "train", options.items)
-    noisy = flip(images, labels, noise, seed)
-    wrong = noisy != labels
-    config = settings(options.epochs, options.device)
-    folder = cache / f"{noise}-{seed}-{len(labels)}-{options.epochs}"
-    start = time.process_time()
-    folds = cross_fit(open_source((images, noisy)), config, folds=FOLDS, folder=folder)
-    trained, start = time.process_time() - start, time.perf_counter()
-    found = find_label_errors(folds)
-    seconds = time.perf_counter() - start
+def rank(
+    folds: list[Fold], found: LabelErrors, noisy: NDArray[np.int64], wrong: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Average precision of all rankings."""
     plain = find_label_errors([Fold(fold.table, fold.held_out) for fold in folds])
-    features, heads, their_seconds = cleanlab_scores(folds, noisy)
+    features, heads = cleanlab_scores(folds, noisy)
     rankings = {
         "kyori": found.label_score,
         "kyori, vectors alone": plain.label_score,
@@ -133,7 +127,25 @@ def compare(options: argparse.Namespace, noise: str, seed: int, cache: Path) -> 
         "cleanlab pred_probs": heads,
         "cleanlab features": features,
     }
-    result = {name: float(average_precision_score(wrong, -score)) for name, score in rankings.items()}
+    return {name: float(average_precision_score(wrong, -score)) for name, score in rankings.items()}
+
+
+def compare(options: argparse.Namespace, noise: str, seed: int, cache: Path) -> dict[str, float]:
+    """One noise and one seed: average precision of all rankings."""
+    images, labels = read("digits train" if options.digits else "train", options.items)
+    noisy = flip(images, labels, noise, seed, options.share)
+    wrong = noisy != labels
+    config = settings(options)
+    folder = (
+        cache
+        / f"{options.backbone}-{noise}-{options.share}-{seed}-{len(labels)}-{options.folds}-{options.epochs}"
+    )
+    start = time.process_time()
+    folds = cross_fit(open_source((images, noisy)), config, folds=options.folds, folder=folder)
+    trained, start = time.process_time() - start, time.perf_counter()
+    found = find_label_errors(folds)
+    seconds, memory = time.perf_counter() - start, peak()
+    result = rank(folds, found, noisy, wrong) if wrong.any() else {}
     for name, value in result.items():
         print(f"{noise:<8} seed {seed}  {name:<24} average precision {value:.4f}")
     issue = found.is_label_issue
@@ -141,8 +153,8 @@ def compare(options: argparse.Namespace, noise: str, seed: int, cache: Path) -> 
     print(
         f"{noise:<8} seed {seed}  {issue.mean():.1%} look wrong ({wrong.mean():.1%} are): precision"
         f" {wrong[issue].mean():.3f}, recall {issue[wrong].mean():.3f}; suggestions right for"
-        f" {(suggested == labels)[wrong & issue].mean():.3f} of them; scored in {seconds:.1f} s (cleanlab's"
-        f" neighbours {their_seconds:.1f} s) after {trained:.0f} CPU s of training; peak {peak():.2f} GiB",
+        f" {(suggested == labels)[wrong & issue].mean():.3f} of them; scored in {seconds:.1f} s"
+        f" after {trained:.0f} CPU s of training; peak {memory:.2f} GiB",
         flush=True,
     )
     if options.retrain:
@@ -159,27 +171,32 @@ def retrain(
     seed: int,
 ) -> dict[str, float]:
     """MAP@R on the clean test items after training on noisy, corrected and clean labels."""
-    corrected = np.where(found.is_label_issue, found.suggested_label.astype(np.int64), noisy)
-    if options.smoke:
-        cut = len(labels) * 4 // 5
-        test, train = open_source((images[cut:], labels[cut:])), slice(0, cut)
-    else:
-        test, train = open_source(read("t10k", 10_000)), slice(None)
-    config = RunConfig.from_options(settings(options.retrain_epochs, options.device), seed=seed)
-    result = {}
-    for name, given in (("noisy", noisy), ("corrected", corrected), ("clean", labels)):
-        source = open_source((images[train], given[train]))
+    action, suggested = found.suggested_action, found.suggested_label.astype(np.int64)
+    relabelled = action == "relabel"
+    corrected = np.where(relabelled, suggested, noisy)
+    everything, kept = np.ones(len(labels), bool), action != "drop"
+    print(
+        f"         {relabelled.mean():.1%} relabelled ({(suggested == labels)[relabelled].mean():.3f} of them rightly),"
+        f" {1 - kept.mean():.1%} dropped; {(corrected != labels)[kept].mean():.1%} of the rest are wrong"
+    )
+    test = open_source(read("digits test" if options.digits else "t10k", options.test_items))
+    config = RunConfig.from_options(
+        loss=options.retrain_loss, backbone=options.backbone, epochs=options.retrain_epochs, keep="last",
+        device=options.device, seed=seed,
+    )  # fmt: skip
+    values, queries = {}, {}
+    trainings = {"noisy": (everything, noisy), "corrected": (kept, corrected), "clean": (everything, labels)}
+    for name, (chosen, given) in trainings.items():
+        source = open_source((images[chosen], given[chosen]))
         run = fit_split(Split(source, source.take([]), test), config)
-        shown = run.results["map@r"] if run.results is not None else None
-        if shown is None:
+        if run.results is None:
             raise SystemExit("nothing was measured")
-        result[f"map@r {name}"] = shown.value
-        result[f"per query {name}"] = shown.per_query  # type: ignore[assignment]
+        shown = run.results["map@r"]
+        values[f"map@r {name}"], queries[name] = shown.value, np.asarray(shown.per_query)
         print(
             f"         trained on {name:<10} labels: MAP@R {shown.value:.4f} ({shown.low:.4f} – {shown.high:.4f})"
         )
-    gain = np.asarray(result.pop("per query corrected")) - np.asarray(result.pop("per query noisy"))
-    result.pop("per query clean")
+    gain = queries["corrected"] - queries["noisy"]
     low, high = np.quantile(
         [np.random.default_rng(i).choice(gain, len(gain)).mean() for i in range(1000)], [0.025, 0.975]
     )
@@ -187,7 +204,7 @@ def retrain(
         f"         corrected − noisy, paired over the test items: {gain.mean():+.4f} ({low:+.4f} – {high:+.4f})",
         flush=True,
     )
-    return result
+    return values
 
 
 def synthetic(n: int, d: int, c: int) -> None:
@@ -215,13 +232,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--smoke", action="store_true", help="digits, one seed, and 2,000 synthetic items")
+    parser.add_argument(
+        "--digits", action="store_true", help="instead of Fashion-MNIST; a quarter is the test part"
+    )
     parser.add_argument("--items", type=int, default=60_000)
+    parser.add_argument("--test-items", type=int, default=10_000, help="clean ones to measure trainings on")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=0.1,
+        help="of the labels that are flipped; 0 with --retrain: is it harmful?",
+    )
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--noise", choices=NOISES, help="only this one")
+    parser.add_argument("--backbone", default="cnn", help="cnn or mlp")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, help="folder in which trained folds are kept and found again")
     parser.add_argument("--retrain", action="store_true", help="also train on the corrected labels")
+    parser.add_argument("--retrain-loss", default="triplet")
     parser.add_argument(
         "--retrain-epochs",
         type=int,
@@ -237,11 +268,12 @@ def main() -> None:
     if options.synthetic:
         return synthetic(200_000, 128, 5_000)
     if options.smoke:
-        options.seeds, options.epochs, options.retrain = 1, 4, True
+        options.digits, options.seeds, options.epochs, options.retrain = True, 1, 4, True
     with tempfile.TemporaryDirectory() as scratch:
         for noise in [options.noise] if options.noise else NOISES:
             results = [
-                compare(options, noise, seed, options.cache or Path(scratch)) for seed in range(options.seeds)
+                compare(options, noise, options.first_seed + i, options.cache or Path(scratch))
+                for i in range(options.seeds)
             ]
             summarise(noise, results)
     if options.smoke:
@@ -250,18 +282,28 @@ def main() -> None:
 
 
 def summarise(noise: str, results: list[dict[str, float]]) -> None:
-    """Mean over seeds with its standard deviation, and the least lead over each of cleanlab's paths."""
+    """Mean over seeds with its standard deviation, and the leads with their 95 % t interval over the seeds."""
     for name in results[0]:
         values = np.array([result[name] for result in results])
         print(
             f"{noise:<8} {len(values)} seeds  {name:<24} {values.mean():.4f} ± {values.std(ddof=len(values) > 1):.4f}"
         )
-    for peer in ("cleanlab pred_probs", "cleanlab features"):
-        lead = np.array([result["kyori"] - result[peer] for result in results])
-        print(
-            f"{noise:<8} {len(lead)} seeds  kyori − {peer}: {lead.mean():+.4f} (least {lead.min():+.4f})",
-            flush=True,
-        )
+    pairs = [
+        ("kyori", "cleanlab pred_probs"),
+        ("kyori", "cleanlab features"),
+        ("map@r corrected", "map@r noisy"),
+    ]
+    for ours, theirs in pairs:
+        if ours in results[0]:
+            lead = np.array([result[ours] - result[theirs] for result in results])
+            half = 0.0
+            if len(lead) > 1:
+                half = stats.t.ppf(0.975, len(lead) - 1) * lead.std(ddof=1) / len(lead) ** 0.5
+            print(
+                f"{noise:<8} {len(lead)} seeds  {ours} − {theirs}: {lead.mean():+.4f} ± {half:.4f}"
+                f" (least {lead.min():+.4f})",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

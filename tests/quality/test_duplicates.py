@@ -12,6 +12,7 @@ from kyori.errors import ArgumentError, DataError
 from kyori.quality import content_groups, find_duplicates, suggest_threshold
 from kyori.quality.duplicates import Conflict, Leak
 from kyori.quality.groups import Groups
+from kyori.quality.pictures import agreement, same_pictures
 from kyori.quality.radius import pairs_within
 from oracles import quality as oracle
 
@@ -228,3 +229,88 @@ def test_memory_stays_bounded():
     tracemalloc.stop()
     assert (found.group >= 0).sum() == 200
     assert peak < 20 * vectors.nbytes
+
+
+# -- pictures -----------------------------------------------------------------------------------------------------
+
+
+class Pictures:
+    """Pictures in memory, as a source gives them."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __len__(self):
+        return len(self.array)
+
+    def load(self, indices):
+        return self.array[indices]
+
+
+def drawn(n, seed=0):
+    """Pictures (n, 24, 20) of smooth blobs with an empty border of three pixels."""
+    rng = np.random.default_rng(seed)
+    inside = np.kron(rng.uniform(0, 200, (n, 6, 7)), np.ones((1, 3, 2)))
+    return np.pad(inside, ((0, 0), (3, 3), (3, 3))).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: np.roll(x, (1, -2), axis=(0, 1)),
+        lambda x: (x * 0.7).astype(np.uint8),
+        lambda x: np.clip(x + np.random.default_rng(1).normal(0, 4, x.shape), 0, 255).astype(np.uint8),
+        lambda x: x // 16 * 16,
+    ],
+    ids=["shifted", "darker", "noisy", "coarser"],
+)
+def test_changed_copies_of_pictures_are_found_whatever_their_vectors(change):
+    pictures = drawn(30)
+    both = np.concatenate([pictures, np.stack([change(picture) for picture in pictures[:10]])])
+    vectors = np.random.default_rng(0).normal(size=(40, 8))
+    found = find_duplicates(vectors, 0.1, pictures=Pictures(both))
+    np.testing.assert_array_equal(found.group[:10], np.arange(10))
+    np.testing.assert_array_equal(found.group[30:], np.arange(10))
+    assert (found.group[10:30] == -1).all()
+    np.testing.assert_array_equal(found.nearest[30:], np.arange(10))
+    assert (found.distances[30:] <= 0.1).all()
+    assert (find_duplicates(vectors, 0.1).group == -1).all()
+
+
+def test_agreement_is_the_correlation_at_the_best_shift():
+    pictures = drawn(2, seed=3).astype(float)
+    moved = np.roll(pictures[0], (2, 1), axis=(0, 1))
+    stack = Pictures(np.stack([pictures[0], pictures[1], moved]))
+    first, second = np.array([0, 0]), np.array([2, 1])
+    exact, other = agreement(stack, first, second)
+    assert exact == pytest.approx(1, abs=1e-6)
+    shifts = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+    oracle = max(
+        np.corrcoef(
+            pictures[0][max(0, -y) : 24 - max(0, y), max(0, -x) : 20 - max(0, x)].ravel(),
+            pictures[1][max(0, y) : 24 + min(0, y), max(0, x) : 20 + min(0, x)].ravel(),
+        )[0, 1]
+        for y, x in shifts
+    )
+    assert other == pytest.approx(oracle, abs=1e-5)
+
+
+def test_what_the_magnitudes_rule_out_does_not_agree():
+    """The candidates by Fourier magnitudes hold every pair that the double loop finds."""
+    pictures = drawn(25, seed=5)
+    blends = [(pictures[0] * (1 - t) + pictures[1] * t).astype(np.uint8) for t in np.linspace(0, 0.5, 12)]
+    stack = Pictures(np.concatenate([pictures, np.stack(blends)]))
+    i, j = np.triu_indices(len(stack), 1)
+    same = agreement(stack, i, j) >= 0.99
+    found = [(a, b) for first, second in same_pictures(stack) for a, b in zip(first, second, strict=True)]
+    assert sorted(found) == list(zip(i[same], j[same], strict=True))
+    assert 0 < same.sum() < len(i)
+
+
+def test_pictures_must_be_pictures_and_as_many_as_the_vectors():
+    with pytest.raises(ArgumentError, match=r"pictures must be 3, one per vector.*got 2"):
+        find_duplicates(np.eye(3), 0.1, pictures=Pictures(drawn(2)))
+    with pytest.raises(DataError, match=r"pictures must load as .*got shape \(3, 4\)"):
+        find_duplicates(np.eye(3), 0.1, pictures=Pictures(np.ones((3, 4))))
+    flat = find_duplicates(np.eye(3), 0.1, pictures=Pictures(np.full((3, 9, 9, 3), 7, np.uint8)))
+    assert (flat.group == 0).all()

@@ -5,11 +5,13 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
+from kyori.data import open_source
 from kyori.errors import ArgumentError, DataError, DegenerateWarning
 from kyori.neighbors import nearest
 from kyori.quality import ClassProbabilities, Fold, find_label_errors
+from kyori.quality.beliefs import Beliefs, Suggestions, actions, issues, suggest
 from kyori.quality.noise import wilson
-from kyori.quality.signals import centre_scores, count_votes, graph
+from kyori.quality.signals import Votes, centre_scores, count_votes, graph
 from kyori.vectors import VectorTable
 
 
@@ -342,3 +344,45 @@ def test_folds_of_one_space_are_the_table():
     whole = find_label_errors(table)
     parts = find_label_errors([Fold(table, fold == i) for i in range(3)])
     np.testing.assert_allclose(parts.label_score, whole.label_score, rtol=1e-5)
+
+
+# -- what to do about an issue ----------------------------------------------------------------------------------
+
+
+def test_clear_mistakes_are_relabelled_and_doubtful_ones_dropped():
+    found = Suggestions(
+        np.ones(4, np.int64), np.array([0.01, 0.01, 0.1, 0.5]), np.array([0.01, 0.5, 0.01, 0.0])
+    )
+    issue = np.array([True, True, True, False])
+    assert actions(issue, found).tolist() == ["relabel", "drop", "drop", "keep"]
+
+
+def test_an_item_between_two_classes_is_left_alone_and_a_planted_mistake_is_not():
+    """Class 1 knows nothing of class 0. An item labelled 0 with some belief in 0 is odd among 1, so no mistake."""
+    n = 100
+    labels = np.ones(n, np.int64)
+    labels[:3] = 0
+    own = np.full(n, 0.9)
+    own[:3] = [0.09, 0.009, 0.001]
+    other = np.full(n, 0.01)
+    other[:3] = 0.9
+    other[3:8] = 0.02  # some members of 1 are a little like 0
+    classes = np.where(labels == 0, 1, 0)[:, None]
+    beliefs = Beliefs(Votes(classes, other[:, None], own, np.full(n, 1e-4)), None)
+    found = suggest(labels, beliefs, classes[:, 0])
+    assert found.labels[:3].tolist() == [1, 1, 1]
+    assert issues(labels, beliefs, found, np.ones(n, bool))[:3].tolist() == [False, True, True]
+    assert not issues(labels, beliefs, found, np.zeros(n, bool)).any()
+
+
+def test_suggestions_are_corrections_that_can_be_applied():
+    vectors, true, given = blobs([80] * 4, apart=10, flips=32)
+    names = np.array(["ant", "bee", "cat", "dog"])
+    found = find_label_errors(VectorTable(vectors=vectors, labels=names[given]))
+    suggested = found.corrections()
+    assert len(suggested) == 32
+    assert suggested.count("keep") == 0
+    corrected = suggested.apply(open_source((vectors, names[given])))
+    left = np.isin(np.arange(320), corrected.ids)
+    np.testing.assert_array_equal(np.array(corrected.class_names)[corrected.labels], names[true[left]])
+    assert left.mean() > 0.9

@@ -49,7 +49,8 @@ def clean(
 
     Trains RUN's configuration anew, once a fold, so that no label is judged by a model that has learnt it. Writes all
     labels as label_errors.csv and .parquet, and review.html, where you keep, relabel or drop each doubtful one; `kyori
-    train DATA --corrections corrections.csv` uses what it saves. DATA are never changed.
+    train DATA --corrections corrections.csv` uses what it saves, and takes suggestions.csv, what the page suggests, as
+    well. DATA are never changed.
     """
     from ..errors import Interrupted
     from ..quality import find_label_errors, write_review, write_table
@@ -71,13 +72,17 @@ def clean(
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("label_errors.csv", "label_errors.parquet"):
         write_table(found, folder / name)
+    found.corrections().save(folder / "suggestions.csv")
     name = data or run.name
     write_review(found, source, folder / "review.html", data=name, show=show, judged_by=judged_by, lang=lang)
     if as_json:
         print_json(_summary(found, folder))
         return
     _print(found)
-    note(f"table: {folder / 'label_errors.csv'}    decide: {folder / 'review.html'}")
+    note(
+        f"table: {folder / 'label_errors.csv'}    decide: {folder / 'review.html'}    or take the suggestions:"
+        f" {folder / 'suggestions.csv'}"
+    )
 
 
 def _default_folder(run: Path) -> Path:
@@ -154,6 +159,7 @@ def _summary(found: LabelErrors, folder: Path) -> dict[str, Any]:
                 "id": found.ids[i].item(),
                 "given_label": found.given_label[i].item(),
                 "suggested_label": found.suggested_label[i].item(),
+                "suggested_action": found.suggested_action[i].item(),
                 "label_score": float(found.label_score[i]),
             }
             for i in worst

@@ -12,6 +12,7 @@ from .console import JSON, note, print_json, stops_at_ctrl_c
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..data import Source
     from ..vectors import VectorTable
 
 __all__ = ["register"]
@@ -32,6 +33,11 @@ def duplicates(
         None, help="Largest distance of near-duplicates; by default a quarter of the median nearest distance."
     ),
     metric: Metric = typer.Option("euclidean", help="euclidean, squared_euclidean or cosine."),
+    compare_pictures: bool = typer.Option(
+        True,
+        "--pictures/--no-pictures",
+        help="Also compare the pixels of pictures: shifted, compressed or brighter copies, whatever their vectors.",
+    ),
     split: str = typer.Option("split", help="The column that tells the splits."),
     seed: int = typer.Option(0, help="Of the sample that the proposed threshold rests on."),
     out: Path = typer.Option(Path("duplicates.parquet"), help="The .parquet or .csv file to write."),
@@ -39,15 +45,19 @@ def duplicates(
 ) -> None:
     """Find near-duplicates of DATA, pairs that leak between its splits, and duplicates with different labels.
 
-    Copies of the same pixels are found whatever their vectors. DATA without splits of their own are split as the
-    run's configuration says.
+    Copies of the same pixels are found whatever their vectors, and pictures that agree after a small shift. DATA
+    without splits of their own are split as the run's configuration says.
     """
     from ..quality import find_duplicates
     from ..quality.writing import check_table_path
 
     check_table_path(out)
-    table, contents = _table(run, data)
-    found = find_duplicates(table, threshold, metric=metric, contents=contents, split=split, seed=seed)
+    table, contents, pictures = _table(run, data)
+    if not compare_pictures:
+        pictures = None
+    found = find_duplicates(
+        table, threshold, metric=metric, contents=contents, pictures=pictures, split=split, seed=seed
+    )
     found.save(out)
     if as_json:
         print_json({"path": str(out), **found.summary()})
@@ -62,8 +72,8 @@ def duplicates(
         print(f"conflict: group {conflict.group} holds {labels}")
 
 
-def _table(run: Path, data: str | None) -> tuple[VectorTable, np.ndarray | None]:
-    """The vectors with their splits, and which items have the same content."""
+def _table(run: Path, data: str | None) -> tuple[VectorTable, np.ndarray | None, Source | None]:
+    """The vectors with their splits, which items have the same content, and the items where they are pictures."""
     import numpy as np
 
     from ..errors import KyoriError
@@ -71,7 +81,7 @@ def _table(run: Path, data: str | None) -> tuple[VectorTable, np.ndarray | None]
     from ..runs import open_data, open_run, open_table, split_source, table_of
 
     if data is None:
-        return open_table(run), None
+        return open_table(run), None, None
     opened = open_run(run)
     source = open_data(data, opened.config, progress=True)
     table = table_of(opened.embedder, source)
@@ -83,4 +93,4 @@ def _table(run: Path, data: str | None) -> tuple[VectorTable, np.ndarray | None]
         of_id = {item: name for name, part in parts.items() for item in part.ids.tolist()}
         if len(of_id) == len(table):
             table.columns["split"] = np.array([of_id[item] for item in table.ids.tolist()])
-    return table, content_groups(source)
+    return table, content_groups(source), source if source.kind == "image" else None

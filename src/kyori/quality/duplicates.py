@@ -18,7 +18,8 @@ from ..errors import ArgumentError, DataError
 from ..neighbors import distance_blocks
 from ..vectors import VectorTable
 from .groups import Groups
-from .radius import ClosePairs, RadiusMetric, check_radius, pairs_within
+from .pictures import PictureLoading, same_pictures
+from .radius import ClosePairs, RadiusMetric, check_radius, measure, pairs_within
 from .writing import write_columns
 
 __all__ = ["Conflict", "Duplicates", "Leak", "content_groups", "find_duplicates", "suggest_threshold"]
@@ -156,6 +157,7 @@ def find_duplicates(
     *,
     metric: RadiusMetric = "euclidean",
     contents: ArrayLike | None = None,
+    pictures: PictureLoading | None = None,
     split: str = "split",
     seed: int = 0,
 ) -> Duplicates:
@@ -169,6 +171,9 @@ def find_duplicates(
         metric: ``"euclidean"``, ``"squared_euclidean"`` or ``"cosine"``.
         contents: ``(n,)`` codes, equal where two items are the same whatever their vectors, from
             :func:`content_groups`. Left out, the same vector is the same content.
+        pictures: The pictures of the items, a :class:`kyori.Source` for instance. Two that agree at 0.99 after a small
+            shift are duplicates whatever their vectors, at a distance of at most the threshold; see
+            :func:`kyori.quality.pictures.agreement`.
         split: The column that tells the splits, where the table has it.
         seed: Of the sample that the proposed threshold rests on.
 
@@ -210,14 +215,19 @@ def find_duplicates(
         groups.join(pairs.first, pairs.second)
 
     # One item stands for its copies within a split: a thousand copies are not to be half a million pairs.
-    first, member = np.unique(_combined(vector, parts), return_index=True, return_inverse=True)[1:]
-    kept, stands = np.sort(first), first[member]
+    heads, member = np.unique(_combined(vector, parts), return_index=True, return_inverse=True)[1:]
+    kept, stands = np.sort(heads), heads[member]
     for pairs in pairs_within(table.vectors[kept], threshold, metric):
         take(ClosePairs(kept[pairs.first], kept[pairs.second], pairs.distances))
     nearest.spread(stands)
     across.spread(stands)
     for codes in (vector, content):
         take(_copies(codes, parts))
+    if pictures is not None:
+        _check_count(pictures, n)
+        for first, second in same_pictures(pictures):
+            apart = measure(table.vectors, first, second, metric)
+            take(ClosePairs(first, second, np.minimum(apart, threshold)))
     group = groups.numbers()
     return Duplicates(
         ids=table.ids,
@@ -298,6 +308,11 @@ def _checked_codes(contents: ArrayLike, n: int) -> NDArray[np.int64]:
             f" array of {codes.dtype} with shape {codes.shape}. Make them with content_groups(items)."
         )
     return np.unique(codes, return_inverse=True)[1].astype(np.int64)
+
+
+def _check_count(pictures: PictureLoading, n: int) -> None:
+    if len(pictures) != n:
+        raise ArgumentError(f"pictures must be {n}, one per vector, in the same order; got {len(pictures)}.")
 
 
 def _combined(codes: NDArray[np.int64], parts: NDArray[np.int64]) -> NDArray[np.int64]:

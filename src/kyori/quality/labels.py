@@ -7,8 +7,8 @@ Three signals speak about the label of an item, each a number in [0, 1], low whe
 - **probabilities**: what the head of the loss gives the label (its self-confidence; Northcutt, Jiang & Chuang,
   "Confident learning", JAIR 2021).
 
-They are joined as opinions are: by their product, so that one strong objection is heard. Nothing is ever as large as
-items × classes.
+Votes and probabilities see the same thing and are averaged; the centres are another view, and multiplied. Nothing is
+ever as large as items × classes.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data import Correction, Corrections
 from ..errors import ArgumentError, DataError, DegenerateWarning, nearest_name
 from ..neighbors import Matches
 from ..vectors import VectorTable
+from .beliefs import Beliefs, Suggestions, actions, issues, suggest
 from .crossfit import Fold
 from .noise import NoiseRate, noise_rates
 from .probabilities import ClassProbabilities
-from .signals import Votes, centre_scores, count_votes, graph
+from .signals import centre_scores, count_votes, graph
 
 __all__ = ["LabelErrors", "find_label_errors"]
 
 Method = Literal["aggregate", "neighbors", "centres", "probabilities"]
 METHODS = ("aggregate", "neighbors", "centres", "probabilities")
-_ISSUE = 0.2  # a label is an issue when another one is five times as believable
 _EVEN = 20  # items that a pair of classes is given beforehand, mixed up as often as all pairs are
 _UNKNOWN = 0.5
 
@@ -46,7 +47,10 @@ class LabelErrors:
         ids: ``(n,)`` ids of the items.
         given_label: ``(n,)`` labels as they came: names, or integers where there are no names.
         suggested_label: ``(n,)`` the most believable label; the given one where nothing speaks louder.
-        is_label_issue: ``(n,)`` bool: another label is at least five times as believable as the given one.
+        suggested_action: ``(n,)`` of ``"keep"``, ``"relabel"`` and ``"drop"``. An issue is relabelled where another
+            label is twenty times as believable, and ten times as believable as the next one; otherwise dropped.
+        is_label_issue: ``(n,)`` bool: another label is five times as believable as the given one, and the item would
+            not be an oddity among the items of that label; see :func:`kyori.quality.beliefs.issues`.
         label_score: ``(n,)`` in [0, 1], lower is worse; 0.5 where nothing is known (items alone in their class).
         judged: ``(n,)`` bool: False for items alone in their class, which are never issues.
         signals: The single signals by name, each ``(n,)`` in [0, 1]; ``probabilities`` only where they were given.
@@ -57,6 +61,7 @@ class LabelErrors:
     ids: NDArray[Any]
     given_label: NDArray[Any]
     suggested_label: NDArray[Any]
+    suggested_action: NDArray[np.str_]
     is_label_issue: NDArray[np.bool_]
     label_score: NDArray[np.float64]
     judged: NDArray[np.bool_]
@@ -76,6 +81,32 @@ class LabelErrors:
         order = np.lexsort((self.ids, self.label_score, ~self.is_label_issue))
         return order[: len(self) if count is None else count]
 
+    def corrections(self) -> Corrections:
+        """Return the suggested actions of all issues, in the order of :meth:`worst`.
+
+        They are what the evidence says without a person having looked: clear mistakes are relabelled, doubtful labels
+        left out of the training.
+
+        >>> rng = np.random.default_rng(0)
+        >>> labels = np.repeat(["cat", "dog"], 50)
+        >>> vectors = rng.normal(size=(100, 4)) + 5 * (labels == "dog")[:, None]
+        >>> labels[3] = "dog"
+        >>> find_label_errors(VectorTable(vectors=vectors, labels=labels)).corrections().decisions
+        (Correction(id='3', action='relabel', label='cat', given_label='dog'),)
+        """
+        return Corrections(
+            [
+                Correction(
+                    str(self.ids[i]),
+                    str(self.suggested_action[i]),
+                    str(self.suggested_label[i]) if self.suggested_action[i] == "relabel" else "",
+                    str(self.given_label[i]),
+                )
+                for i in self.worst(int(self.is_label_issue.sum()))
+            ],
+            "suggestions",
+        )
+
 
 def find_label_errors(
     data: VectorTable | Sequence[Fold],
@@ -89,9 +120,10 @@ def find_label_errors(
 ) -> LabelErrors:
     """Rank the labels of a data set by how doubtful they are, and suggest better ones.
 
-    The score of the aggregate is r / (1 + r) with r = (Π signals / √t)^(1/m): m signals, and t the share in which the
-    suggested class is labelled as the given one among the items that look wrong, drawn towards the mean of all pairs
-    by 20 items. Mistakes that are often made are easier to believe.
+    The score of the aggregate is r / (1 + r) with r = (b^(m−1)·c / √t)^(1/m): m signals, b the mean of votes and
+    probabilities (the votes where there are no probabilities), c the centres, and t the share in which the suggested
+    class is labelled as the given one among the items that look wrong, drawn towards the mean of all pairs by 20 items.
+    Mistakes that are often made are easier to believe.
 
     Args:
         data: A table of vectors with labels, all from one model; or, better, what :func:`cross_fit` returns. A
@@ -144,13 +176,15 @@ def find_label_errors(
             "method 'probabilities' needs the probabilities of a head; pass probabilities=, or cross-fit with a loss"
             " that has one, such as softmax or arcface."
         )
-    suggested, odds = _suggest(labels, votes, heads, other)
-    issue = judged & (odds < _ISSUE)
-    score = _joined(signals, labels, suggested, issue) if method == "aggregate" else signals[method]
+    beliefs = Beliefs(votes, heads)
+    best = suggest(labels, beliefs, other)
+    issue = issues(labels, beliefs, best, judged)
+    score = _joined(signals, labels, best, issue) if method == "aggregate" else signals[method]
     return LabelErrors(
         ids=table.ids,
         given_label=_named(labels, table),
-        suggested_label=_named(np.where(judged & (odds < 1), suggested, labels), table),
+        suggested_label=_named(np.where(judged & (best.odds < 1), best.labels, labels), table),
+        suggested_action=actions(issue, best),
         is_label_issue=issue,
         label_score=np.where(judged, score, _UNKNOWN),
         judged=judged,
@@ -265,50 +299,17 @@ def _probabilities(folds: Sequence[Fold], labels: NDArray[np.int64]) -> ClassPro
     return ClassProbabilities(classes, values, own).calibrated()
 
 
-def _suggest(
-    labels: NDArray[np.int64], votes: Votes, heads: ClassProbabilities | None, centre: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The most believable other label of each item, and how believable the given one is beside it."""
-    named = [votes.classes, centre[:, None]] + ([heads.classes] if heads is not None else [])
-    candidates = np.concatenate(named, axis=1)
-    candidates.sort(axis=1)  # so that a tie goes to the first class
-    belief = _value_of(candidates, votes.classes, votes.shares, votes.least)
-    own = votes.own
-    if heads is not None:
-        least = np.full(len(labels), 1e-9)
-        belief = np.sqrt(
-            belief * _value_of(candidates, heads.classes, heads.values.astype(np.float64), least)
-        )
-        own = np.sqrt(own * np.maximum(heads.own, 1e-9))
-    belief[(candidates < 0) | (candidates == labels[:, None])] = 0
-    best = belief.argmax(axis=1)
-    strongest = belief[np.arange(len(labels)), best]
-    suggested = np.where(strongest > 0, candidates[np.arange(len(labels)), best], labels)
-    return suggested, np.divide(own, strongest, out=np.full(len(labels), np.inf), where=strongest > 0)
-
-
-def _value_of(
-    candidates: NDArray[np.int64],
-    classes: NDArray[np.int64],
-    values: NDArray[np.float64],
-    least: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Look up each candidate ``(n, e)`` among the row's classes ``(n, m)``; ``least`` where it is not there."""
-    found = np.repeat(least[:, None], candidates.shape[1], axis=1)
-    for i in range(classes.shape[1]):
-        found = np.maximum(found, np.where(candidates == classes[:, i : i + 1], values[:, i : i + 1], 0))
-    return found
-
-
 def _joined(
     signals: dict[str, NDArray[np.float64]],
     labels: NDArray[np.int64],
-    suggested: NDArray[np.int64],
+    best: Suggestions,
     issue: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """The score of the aggregate; see :func:`find_label_errors`."""
-    logs = sum(np.log(np.maximum(signal, 1e-9)) for signal in signals.values())
-    likely = np.log(_confusion(labels, suggested, issue))
+    beliefs = [signal for name, signal in signals.items() if name != "centres"]
+    logs = len(beliefs) * np.log(np.maximum(np.mean(beliefs, axis=0), 1e-9))
+    logs = logs + np.log(np.maximum(signals["centres"], 1e-9))
+    likely = np.log(_confusion(labels, best.labels, issue))
     odds = np.exp((logs - likely / 2) / len(signals))
     return odds / (1 + odds)
 

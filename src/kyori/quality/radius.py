@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, nearest_name
 
-__all__ = ["ClosePairs", "RadiusMetric", "check_radius", "pairs_within"]
+__all__ = ["ClosePairs", "RadiusMetric", "check_radius", "measure", "pairs_within"]
 
 RadiusMetric = Literal["euclidean", "squared_euclidean", "cosine"]
 
@@ -82,7 +82,7 @@ def pairs_within(
     for p, q in leaves.candidates():
         i, j = positions[leaves.order[p]], positions[leaves.order[q]]
         first, second = np.minimum(i, j), np.maximum(i, j)
-        distances = _measure(vectors, first, second, metric)
+        distances = measure(vectors, first, second, metric)
         close = distances <= radius
         if close.any():
             yield ClosePairs(first, second, distances).take(close)
@@ -117,7 +117,7 @@ def _moderate(vectors: NDArray[np.float32], radius: float) -> tuple[NDArray[np.f
     return vectors, min(radius, 2 * longest)
 
 
-def _measure(
+def measure(
     vectors: NDArray[np.float32], first: NDArray[np.int64], second: NDArray[np.int64], metric: RadiusMetric
 ) -> NDArray[np.float64]:
     """Return the ``(p,)`` distances of pairs, computed in float64."""

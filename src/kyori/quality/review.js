@@ -80,7 +80,7 @@
   }
   document.getElementById("accept").addEventListener("click", () => {
     for (const card of cards) {
-      if (action(card) === undefined && card.dataset.suggested !== card.dataset.given) choose(card, "relabel");
+      if (action(card) === undefined && card.dataset.action !== "keep") choose(card, card.dataset.action);
     }
     saved = false;
     refresh();

@@ -52,8 +52,8 @@ def write_table(errors: LabelErrors, path: str | PathLike[str]) -> None:
     """Write one row an item, in the order of the items: Parquet or CSV, as the path ends. Atomic.
 
     Columns: ``id``, ``is_label_issue``, ``label_score``, ``given_label`` as cleanlab names them, ``suggested_label``,
-    ``judged``, one ``<signal>_score`` a signal, and the neighbours: ``neighbor_ids``, ``neighbor_labels``,
-    ``neighbor_distances``, lists in Parquet and JSON lists in CSV.
+    ``suggested_action``, ``judged``, one ``<signal>_score`` a signal, and the neighbours: ``neighbor_ids``,
+    ``neighbor_labels``, ``neighbor_distances``, lists in Parquet and JSON lists in CSV.
 
     Raises:
         ArgumentError: The path ends in something else.
@@ -68,6 +68,7 @@ def _columns(errors: LabelErrors) -> dict[str, np.ndarray]:
         "label_score": errors.label_score,
         "given_label": errors.given_label,
         "suggested_label": errors.suggested_label,
+        "suggested_action": errors.suggested_action,
         "judged": errors.judged,
         **{f"{name}_score": values for name, values in errors.signals.items()},
     }
@@ -246,6 +247,7 @@ class _Review:
             data_id=id_,
             data_given=given,
             data_suggested=suggested,
+            data_action=str(errors.suggested_action[row]),
         )
 
     def _choice(self, number: int, suggested: str) -> Markup:
