@@ -51,6 +51,7 @@ def kyori_seconds(source: Source, config: RunConfig) -> float:
 def bare_seconds(source: Source, config: RunConfig) -> float:
     """The same steps on the same batches, which are made before the clock starts."""
     embedder, loss = build(config, source)
+    assert source.labels is not None
     ready: list[tuple[Tensor, Tensor]] = [
         (embedder.preprocess(source.load(batch.indices)), torch.from_numpy(source.labels[batch.indices]))
         for batch in PKBatches(source.labels, BATCH // PER_CLASS, PER_CLASS).epoch(0)
@@ -132,6 +133,7 @@ def main() -> None:
     ours, bare = turns(
         options.rounds, lambda: kyori_seconds(source, config), lambda: bare_seconds(source, config)
     )
+    assert source.labels is not None
     steps = len(PKBatches(source.labels, BATCH // PER_CLASS, PER_CLASS))
     print(
         f"in memory: {steps * BATCH / ours:8,.0f} items/s, bare loop {steps * BATCH / bare:8,.0f} items/s: "

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kyori.data import open_source
 from kyori.data.images import SUFFIXES, convert, decode, probe, to_array
-from kyori.errors import DataWarning, ItemError
+from kyori.errors import ArgumentError, DataWarning, ItemError
 
 from .conftest import picture, save
 
@@ -119,6 +119,62 @@ def test_another_shape_covers_and_is_cut_in_the_centre(tmp_path):
     assert decode(path, (10, 10), 3).min() == 255
     assert decode(path, (5, 5), 3).min() == 255
     assert decode(path, (10, 40), 3)[0, 0].tolist() == [0, 0, 0]
+
+
+def test_another_shape_is_kept_whole_on_black_or_stretched():
+    wide = Image.new("L", (40, 20), 200)
+    padded = to_array(wide, (20, 20), 1, "pad")[:, :, 0]
+    np.testing.assert_array_equal(padded[5:15], np.full((10, 20), 200))
+    assert not padded[:5].any()
+    assert not padded[15:].any()
+    np.testing.assert_array_equal(to_array(wide, (20, 20), 3, "stretch"), np.full((20, 20, 3), 200))
+
+
+@pytest.mark.parametrize("memory_limit", [0, 2**30])
+def test_resize_reaches_files_arrays_datasets_and_shards(tmp_path, memory_limit):
+    expected = {}
+    for number in range(3):
+        image = Image.fromarray(picture(30, 60, seed=number))
+        image.save(save(tmp_path / "photos" / "a" / f"{number}.png"))
+        expected[number] = image
+    arrays = np.stack([np.asarray(image) for image in expected.values()])
+    labelled = [(image, 0) for image in expected.values()]
+    forms = [tmp_path / "photos", (arrays, [0, 0, 0]), _Listed(labelled), _Passed(labelled)]
+    for resize in ("crop", "pad", "stretch"):
+        wanted = np.stack([to_array(image, (16, 16), 3, resize) for image in expected.values()])
+        for form in forms:
+            limit = memory_limit if form is not forms[3] else 2**30
+            source = open_source(form, size=16, resize=resize, memory_limit=limit)
+            assert source.resize == resize
+            np.testing.assert_array_equal(source.load([0, 1, 2]), wanted)
+        digests = open_source(forms[0], size=16, resize=resize, memory_limit=0).digests([0])
+        assert (resize == "crop") == (
+            digests == open_source(forms[0], size=16, memory_limit=0).digests([0])
+        ).all()
+    with pytest.raises(ArgumentError, match="resize must be one of crop, pad, stretch; got 'fit'"):
+        open_source(forms[0], resize="fit")
+
+
+class _Listed:
+    def __init__(self, items):
+        self.items, self.targets = items, [label for _, label in items]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+class _Passed:
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return iter(self.items)
+
+    def __len__(self):
+        return len(self.items)
 
 
 def test_large_jpeg_is_shrunk_while_decoding_to_the_same_picture(tmp_path):

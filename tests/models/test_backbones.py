@@ -97,7 +97,7 @@ class TestTimm:
             create_backbone("test_vit", (3, 30, 30))
 
     def test_vectors(self):
-        with pytest.raises(ArgumentError, match=r"needs images .* got vectors of shape \(4,\)"):
+        with pytest.raises(ArgumentError, match=r"needs images .* got items of shape \(4,\)"):
             create_backbone("test_resnet", (4,))
 
 

@@ -98,6 +98,42 @@ class TestEncode:
         with pytest.raises(ArgumentError, match="batch_size must be ≥ 1; got 0"):
             embedder.encode([], batch_size=0)
 
+    @pytest.mark.parametrize("normalize", [True, False])
+    def test_mirrored(self, digits, normalize):
+        embedder = Embedder.create("cnn", digits, embedding_size=4, normalize=normalize).eval()
+        raw = digits.load(range(5))
+        both = embedder.encode(raw, mirrored=True)
+        np.testing.assert_allclose(embedder.encode(raw[:, :, ::-1], mirrored=True), both, atol=1e-6)
+        assert np.abs(embedder.encode(raw) - both).max() > 1e-3
+        with torch.no_grad():
+            mean = sum(embedder.features(embedder.preprocess(x.copy())) for x in (raw, raw[:, :, ::-1])) / 2
+        expected = nn.functional.normalize(mean) if normalize else mean
+        np.testing.assert_allclose(both, expected, atol=1e-6)
+        np.testing.assert_allclose(
+            embedder.encode_with_norms(raw, mirrored=True)[1], mean.norm(dim=1), rtol=1e-5
+        )
+        with pytest.raises(ArgumentError, match="mirrored=True needs pictures; this model takes vectors"):
+            Embedder.create("mlp", (4,)).encode(np.zeros((2, 4)), mirrored=True)
+
+    @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+    def test_resize_is_part_of_the_model(self, tmp_path, resize):
+        rng = np.random.default_rng(0)
+        for number in range(4):
+            path = tmp_path / f"{number % 2}" / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (20, 40 + number), dtype=np.uint8)).save(path)
+        source = open_source(tmp_path, size=12, resize=resize)
+        Embedder.create("mlp", source, embedding_size=4).save(tmp_path / "model")
+        embedder = Embedder.load(tmp_path / "model")
+        assert embedder.preprocess.resize == resize
+        expected = embedder.encode(source)
+        order = [str(one) for one in source.ids]
+        np.testing.assert_allclose(embedder.encode([tmp_path / one for one in order]), expected, atol=1e-6)
+        with Image.open(tmp_path / order[0]) as image:
+            np.testing.assert_allclose(
+                embedder.encode([image, np.asarray(image)]), expected[[0, 0]], atol=1e-6
+            )
+
     def test_vectors(self):
         embedder = Embedder.create("mlp", (4,), embedding_size=2)
         x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)

@@ -1,6 +1,9 @@
 """The cache of features: equal results, nothing computed twice, no damage believed."""
 
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -129,6 +132,37 @@ def test_what_was_computed_before_an_error_is_kept(photos, tmp_path, monkeypatch
     cache = FeatureCache(tmp_path / "cache", frozen())
     assert 0 < cache.fill(source) < 30
     assert len(cache.source(source)) == 30
+
+
+FILLS = """
+import sys
+from kyori.data import open_source
+from kyori.models import Embedder, features
+
+features.BATCH, features.BLOCK_SECONDS = 4, 0.0  # a block a batch
+embedder = Embedder.create("cnn", (8, 8, 1), embedding_size=4, seed=0)
+embedder.freeze("backbone")
+digits = open_source("digits")
+features.FeatureCache(sys.argv[1], embedder).fill(digits)
+"""
+
+
+def test_kill_9_while_it_is_filled_loses_the_last_block_at_most(tmp_path):
+    """As the OOM killer does it."""
+    with subprocess.Popen([sys.executable, "-c", FILLS, str(tmp_path)]) as process:
+        while sum(1 for _ in tmp_path.glob("*/block-*.npy")) < 3:
+            assert process.poll() is None, "it ended too early"
+            time.sleep(0.002)
+        process.kill()
+    embedder = Embedder.create("cnn", (8, 8, 1), embedding_size=4, seed=0)
+    embedder.freeze("backbone")
+    digits = open_source("digits").take(np.arange(300))
+    whole = FeatureCache(tmp_path / "whole", embedder)
+    assert whole.fill(digits) == 300
+    again = FeatureCache(tmp_path, embedder)  # a half file would be a DataWarning, which is an error here
+    assert again.fill(digits) <= 300 - 12
+    expected = whole.source(digits).load(np.arange(300))
+    np.testing.assert_allclose(again.source(digits).load(np.arange(300)), expected, atol=1e-5)
 
 
 def test_only_for_frozen_backbones_and_unchanged_items(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import ArgumentError, DataError
-from . import images
+from . import images, sets
 from .sources import ArrayStore, Opening, Source, encode_labels, split_names
 
 __all__ = ["as_pictures", "is_array_like", "open_arrays", "open_digits", "open_npz", "pictures_source"]
@@ -32,6 +32,8 @@ def open_arrays(data: Any, labels: Any, opening: Opening, name: str = "arrays") 
         if labels is not None:
             raise ArgumentError("labels are given twice: in the pair (X, y) and as labels=.")
         data, labels = data
+    if opening.items == "set" or (opening.items == "auto" and sets.holds_sets(data)):
+        return sets.open_sets(data, None if labels is None else _to_numpy(labels), opening, name=name)
     return _from_arrays(_to_numpy(data), labels, opening, name=name)
 
 
@@ -47,7 +49,8 @@ def open_digits(opening: Opening) -> Source:
 def open_npz(path: Path, opening: Opening) -> Source:
     """Open an ``.npz`` file with ``X`` (or x, images, vectors, data) and ``y`` (or labels, label, target).
 
-    Optional: ``split`` and ``ids``, (n,) each. The layout x_train, y_train, x_test, y_test is read, too.
+    Optional: ``split`` and ``ids``, (n,) each. With ``offsets`` (n + 1,) the items are sets of vectors, which lie one
+    after another in ``X`` (total, f). The layout x_train, y_train, x_test, y_test is read, too.
 
     Raises:
         DataError: The file is damaged, holds Python objects, or lacks an array.
@@ -59,7 +62,12 @@ def open_npz(path: Path, opening: Opening) -> Source:
     items = _pick(path, arrays, ITEM_KEYS, "items")
     labels = _pick(path, arrays, LABEL_KEYS, "labels")
     columns = {"split": split_names(arrays["split"], str(path))} if "split" in arrays else {}
-    return _from_arrays(items, labels, opening, columns=columns, ids=arrays.get("ids"), name=str(path))
+    more: dict[str, Any] = {"columns": columns, "ids": arrays.get("ids"), "name": str(path)}
+    if "offsets" not in arrays:
+        return _from_arrays(items, labels, opening, **more)
+    if opening.items == "array":
+        raise DataError(f"{path}: has offsets, so it holds sets of vectors; got items='array'.")
+    return sets.open_joined_sets(items, arrays["offsets"], labels, opening, **more)
 
 
 def pictures_source(
@@ -72,8 +80,8 @@ def pictures_source(
     name: str,
 ) -> Source:
     """A source of uint8 pictures (n, h, w, c), brought to the size and channels that were asked for."""
-    pictures = images.convert(pictures, opening.size, opening.channels)
-    return _source(pictures, labels, columns or {}, ids, name)
+    pictures = images.convert(pictures, opening.size, opening.channels, opening.resize)
+    return _source(ArrayStore(pictures, resize=opening.resize), labels, columns or {}, ids, name)
 
 
 def _from_arrays(
@@ -87,22 +95,24 @@ def _from_arrays(
 ) -> Source:
     if len(items.shape) == 0 or len(items) == 0:
         raise DataError(f"{name}: expected at least one item; got an array of shape {items.shape}.")
-    if items.ndim == 2:
+    if opening.items == "set":  # each of one length
+        return sets.open_sets(items, labels, opening, columns=columns, ids=ids, name=name)
+    if items.ndim == 2 or opening.items == "array":
         if opening.size is not None or opening.channels != "auto":
             raise ArgumentError(
-                f"size= and channels= belong to pictures; {name} holds vectors {items.shape}."
+                f"size= and channels= belong to pictures; {name} holds {_what(items)}s {items.shape}."
             )
-        return _source(_vectors(items, name), labels, columns or {}, ids, name)
+        return _source(ArrayStore(_numbers(items, name)), labels, columns or {}, ids, name)
     return pictures_source(as_pictures(items, name), labels, opening, columns=columns, ids=ids, name=name)
 
 
 def _source(
-    items: np.ndarray, labels: Any, columns: Mapping[str, np.ndarray], ids: np.ndarray | None, name: str
+    store: ArrayStore, labels: Any, columns: Mapping[str, np.ndarray], ids: np.ndarray | None, name: str
 ) -> Source:
-    n = len(items)
+    n = len(store.array)
     codes, class_names = (None, ()) if labels is None else encode_labels(_to_numpy(labels), n, name)
     return Source(
-        ArrayStore(items),
+        store,
         rows=np.arange(n),
         ids=np.arange(n) if ids is None else ids,
         labels=codes,
@@ -112,19 +122,26 @@ def _source(
     )
 
 
-def _vectors(items: np.ndarray, name: str) -> np.ndarray:
-    if items.shape[1] == 0:
-        raise DataError(f"{name}: vectors must have at least one feature; got shape {items.shape}.")
+def _what(items: np.ndarray) -> str:
+    return "vector" if items.ndim == 2 else "array"
+
+
+def _numbers(items: np.ndarray, name: str) -> np.ndarray:
+    """Vectors (n, f) or arrays (n, …) as float32."""
+    what = _what(items)
+    if items.ndim < 2 or 0 in items.shape:
+        least = "at least one feature" if items.ndim == 2 else "at least one number each"
+        raise DataError(f"{name}: {what}s must have {least}; got shape {items.shape}.")
     if items.dtype.kind not in "fiub":
-        raise DataError(f"{name}: vectors must be numbers; got {items.dtype}.")
-    vectors = np.ascontiguousarray(items, dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        raise DataError(f"{name}: {what}s must be numbers; got {items.dtype}.")
+    numbers = np.ascontiguousarray(items, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1))
     if len(bad):
         raise DataError(
-            f"{name}: {len(bad)} of {len(vectors)} vectors hold NaN or infinity (as float32), "
+            f"{name}: {len(bad)} of {len(numbers)} {what}s hold NaN or infinity (as float32), "
             f"the first is item {bad[0]}; drop or fill them."
         )
-    return vectors
+    return numbers
 
 
 def as_pictures(items: np.ndarray, name: str) -> np.ndarray:
@@ -136,7 +153,7 @@ def as_pictures(items: np.ndarray, name: str) -> np.ndarray:
     if items.ndim != 4 or items.shape[3] not in (1, 3) or 0 in items.shape:
         raise DataError(
             f"{name}: expected vectors (n, f) or pictures (n, h, w), (n, h, w, c) or (n, c, h, w) with c 1 or 3; "
-            f"got shape {items.shape}."
+            f"got shape {items.shape}. Arrays of other shapes are taken with items='array' (data.items)."
         )
     if items.dtype == np.uint8:
         return np.ascontiguousarray(items)
@@ -146,7 +163,7 @@ def as_pictures(items: np.ndarray, name: str) -> np.ndarray:
     if not (low >= 0 and high <= top):  # NaN fails, too
         raise DataError(
             f"{name}: pictures of type {items.dtype} must lie in [0, {top}]; got [{low}, {high}]. "
-            "Scale them, or hand them over as vectors (n, h·w·c)."
+            "Scale them; or take them as they are, with items='array' (data.items), or 'set' for sets of vectors."
         )
     return np.round(items * (255.0 if top == 1 else 1.0)).astype(np.uint8)
 
@@ -154,6 +171,8 @@ def as_pictures(items: np.ndarray, name: str) -> np.ndarray:
 def _to_numpy(values: Any) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         return values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray) and values.dtype.kind == "O" and values.ndim == 1:
+        values = list(values)  # of arrays, perhaps of one shape
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of different lengths

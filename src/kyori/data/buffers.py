@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError, DataError, DataWarning, ItemError
 from .batches import Batch
+from .kinds import collate
 from .shards import Sample
 from .streams import OPEN, Stream
 
@@ -445,12 +446,7 @@ class StreamLoader:
         if len(items) < len(batch.samples):
             samples = tuple(batch.samples[place] for place in good)
             batch = StreamBatch(batch.indices[good], samples=samples, position=batch.position)
-        if self.stream.kind == "text":
-            raw = np.empty(len(items), dtype=object)
-            raw[:] = items
-        else:
-            raw = np.stack(items)
-        tensor = self._prepare(raw)
+        tensor = self._prepare(collate(self.stream.kind, items))
         return batch, tensor.pin_memory() if self.device.type == "cuda" else tensor, torch.tensor(labels)
 
     def _number(self, sample: Sample) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from PIL import Image
 from ..errors import DataError, ItemError
 from . import images
 from .arrays import as_pictures, open_arrays
+from .kinds import Kind, Resize
 from .pictures import common_size, warn_skipped
+from .sets import holds_sets
 from .sources import ArrayStore, Opening, Source, encode_labels
 
 __all__ = ["as_image", "open_dataset"]
@@ -26,7 +28,10 @@ class DatasetStore:
     dataset: Any
     size: tuple[int, int]
     channels: int
+    resize: Resize = "crop"
     in_memory: bool = False
+
+    kind: ClassVar[Kind] = "image"
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -36,7 +41,7 @@ class DatasetStore:
         """The picture uint8 (h, w, c), and the label that the dataset gives with it."""
         item, label = _item(self.dataset, row)
         try:
-            return images.to_array(as_image(item), self.size, self.channels), label
+            return images.to_array(as_image(item), self.size, self.channels, self.resize), label
         except (ValueError, OSError) as error:  # DataError is a ValueError
             raise ItemError(_name(self.dataset, row), str(error)) from error
 
@@ -62,8 +67,8 @@ def open_dataset(dataset: Any, labels: Any, opening: Opening) -> Source:
         raise DataError(f"{name}: the dataset is empty; expected at least one item.")
     known = known_labels(dataset) if labels is None else labels
     sample = _sample(dataset)
-    if np.ndim(sample[0]) == 1:
-        return _open_vectors(dataset, known, opening, name)
+    if opening.items != "auto" or np.ndim(sample[0]) == 1 or holds_sets(sample):
+        return _open_numbers(dataset, known, opening, name)
     store = _picture_store(dataset, sample, opening)
     fits = len(dataset) * int(np.prod(store.item_shape)) <= opening.memory_limit
     if known is None and not fits:
@@ -82,7 +87,7 @@ def open_dataset(dataset: Any, labels: Any, opening: Opening) -> Source:
         found = _aligned(known, good, dataset)
     codes, class_names = encode_labels(found, len(good), name)
     return Source(
-        store if pictures is None else ArrayStore(pictures),
+        store if pictures is None else ArrayStore(pictures, resize=opening.resize),
         rows=good,
         ids=good,
         labels=codes,
@@ -125,10 +130,11 @@ def _class_names(dataset: Any, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(str(classes[int(name)]) for name in names) if int(names[-1]) < len(classes) else names
 
 
-def _open_vectors(dataset: Any, labels: Any, opening: Opening, name: str) -> Source:
+def _open_numbers(dataset: Any, labels: Any, opening: Opening, name: str) -> Source:
+    """Vectors, arrays or sets, all of them in memory."""
     pairs = [_item(dataset, row) for row in range(len(dataset))]
-    vectors = np.stack([np.asarray(item) for item, _ in pairs])
-    return open_arrays(vectors, [label for _, label in pairs] if labels is None else labels, opening, name)
+    items = [np.asarray(item) for item, _ in pairs]
+    return open_arrays(items, [label for _, label in pairs] if labels is None else labels, opening, name)
 
 
 def _sample(dataset: Any) -> list[Any]:
@@ -149,7 +155,8 @@ def _picture_store(dataset: Any, sample: Sequence[Any], opening: Opening) -> Dat
     pictures = [as_image(item) for item in sample]
     size = opening.size or common_size([(picture.height, picture.width) for picture in pictures])
     grey = all(picture.mode in images.GREY for picture in pictures)
-    return DatasetStore(dataset, size, (1 if grey else 3) if opening.channels == "auto" else opening.channels)
+    channels = (1 if grey else 3) if opening.channels == "auto" else opening.channels
+    return DatasetStore(dataset, size, channels, opening.resize)
 
 
 def _decode_all(

@@ -3,8 +3,11 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+
+from .kinds import Kind
 
 __all__ = ["FeatureStore", "digest_rows"]
 
@@ -26,6 +29,8 @@ class FeatureStore:
         True  # what is read stays in the system's cache; up to a limit it is copied to the device
     )
 
+    kind: ClassVar[Kind] = "vector"
+
     @property
     def item_shape(self) -> tuple[int, ...]:
         return (self.width,)
@@ -43,9 +48,9 @@ def digest_rows(items: np.ndarray) -> np.ndarray:
     """(b,) hashes of 16 bytes of what the items (b, …) hold, and of their type and shape."""
     what = f"{items.dtype} {items.shape[1:]}".encode()
     found = [
-        hashlib.blake2b(str(item).encode() if items.dtype.kind in "OU" else item.tobytes(), digest_size=16)
+        hashlib.blake2b(item.encode() if isinstance(item, str) else item.tobytes(), digest_size=16)
         for item in items
     ]
-    for digest in found:
-        digest.update(what)
+    for digest, item in zip(found, items, strict=True):
+        digest.update(what if isinstance(item, str) else f"{item.dtype} {item.shape}".encode())
     return np.array([digest.digest() for digest in found], dtype="S16")

@@ -1,11 +1,11 @@
 """One picture, from a file to a uint8 array (h, w, c).
 
 Conventions: the EXIF rotation is applied; transparency lies on white; 16-bit grey is scaled to 8 bits;
-CMYK and palettes become RGB; another shape is scaled to cover the wanted one and cut in the centre.
+CMYK and palettes become RGB; another shape is brought to the wanted one as `to_array` says.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError, WebPImagePlugin
 
 from ..errors import ItemError
+from .kinds import Resize
 
 __all__ = ["SUFFIXES", "Box", "Header", "convert", "crop", "decode", "picture", "probe", "to_array"]
 
@@ -53,7 +54,13 @@ def probe(path: str | BinaryIO, box: Box | None = None) -> Header:
         return Header(max(height, 1), max(width, 1), image.mode in GREY)
 
 
-def decode(path: str | BinaryIO, size: tuple[int, int], channels: int, box: Box | None = None) -> np.ndarray:
+def decode(
+    path: str | BinaryIO,
+    size: tuple[int, int],
+    channels: int,
+    box: Box | None = None,
+    resize: Resize = "crop",
+) -> np.ndarray:
     """Decode a picture to uint8 (h, w, channels) of the given (h, w).
 
     Args:
@@ -61,6 +68,7 @@ def decode(path: str | BinaryIO, size: tuple[int, int], channels: int, box: Box 
         size: Height and width in pixels.
         channels: 1 or 3.
         box: x_1, y_1, x_2, y_2 in pixels of the upright picture: only this part is used.
+        resize: As in `to_array`.
 
     Raises:
         ItemError: The file is damaged, too large, or the box lies outside of the picture.
@@ -71,7 +79,7 @@ def decode(path: str | BinaryIO, size: tuple[int, int], channels: int, box: Box 
         upright = ImageOps.exif_transpose(image)
         if box is not None:
             upright = crop(upright, box)
-        return to_array(upright, size, channels)
+        return to_array(upright, size, channels, resize)
 
 
 def picture(path: str) -> Image.Image:
@@ -86,17 +94,34 @@ def picture(path: str) -> Image.Image:
         return upright
 
 
-def to_array(image: Image.Image, size: tuple[int, int], channels: int) -> np.ndarray:
-    """A PIL image as uint8 (h, w, channels) of the given (h, w)."""
+def to_array(image: Image.Image, size: tuple[int, int], channels: int, resize: Resize = "crop") -> np.ndarray:
+    """A PIL image as uint8 (h, w, channels) of the given (h, w).
+
+    Args:
+        image: Any mode.
+        size: Height and width in pixels.
+        channels: 1 or 3.
+        resize: What happens to another shape. ``"crop"``: scaled until it covers the size, and cut in the centre;
+            ``"pad"``: scaled until it fits in, in the middle of a black ground; ``"stretch"``: each side for itself.
+    """
     image = _flatten(image)
     image = image.convert("L" if channels == 1 else "RGB")
     height, width = size
     if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+        image = _RESIZED[resize](image, (width, height), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(height, width, channels)
 
 
-def convert(pictures: np.ndarray, size: tuple[int, int] | None, channels: Any) -> np.ndarray:
+_RESIZED: dict[Resize, Callable[..., Image.Image]] = {
+    "crop": ImageOps.fit,
+    "pad": ImageOps.pad,
+    "stretch": Image.Image.resize,
+}
+
+
+def convert(
+    pictures: np.ndarray, size: tuple[int, int] | None, channels: Any, resize: Resize = "crop"
+) -> np.ndarray:
     """Bring uint8 pictures (n, h, w, c) to another size or number of channels; unchanged ones are not copied."""
     n, height, width, have = pictures.shape
     size = size or (height, width)
@@ -107,7 +132,7 @@ def convert(pictures: np.ndarray, size: tuple[int, int] | None, channels: Any) -
         return np.repeat(pictures, 3, axis=3)
     out = np.empty((n, *size, channels), dtype=np.uint8)
     for row, picture in zip(out, pictures, strict=True):
-        row[:] = to_array(Image.fromarray(picture[:, :, 0] if have == 1 else picture), size, channels)
+        row[:] = to_array(Image.fromarray(picture[:, :, 0] if have == 1 else picture), size, channels, resize)
     return out
 
 

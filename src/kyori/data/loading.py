@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from .batches import Batch
+from .kinds import is_ragged
 from .sources import Source
 
 __all__ = ["Loader"]
@@ -22,8 +23,8 @@ PREFETCH = 2  # batches under way for each worker
 class Loader:
     """Brings the items of batches to the device, in order.
 
-    A source in memory of up to 1 GiB lies on the device as one uint8 (pictures) or float32 (vectors) tensor, and
-    a batch is one indexing operation. Anything else is loaded by threads some batches ahead: decoding leaves
+    A source in memory of up to 1 GiB lies on the device as one uint8 (pictures) or float32 (vectors, arrays) tensor,
+    and a batch is one indexing operation. Anything else is loaded by threads some batches ahead: decoding leaves
     Python's lock, so threads keep up with processes and leave nothing behind when a run is stopped. The order and
     the values do not depend on `workers`.
 
@@ -32,7 +33,7 @@ class Loader:
         device: Where batches go.
         workers: Threads that load ahead; 0 loads in the calling thread; default: one for each core, at most 8.
         prepare: Makes a tensor of raw items in the loading thread, as ``Preprocess.prepare`` does; a source of texts
-            needs one.
+            or sets needs one.
 
     Example:
         >>> from kyori.data import ShuffleBatches, open_source
@@ -59,7 +60,7 @@ class Loader:
         self._labels = torch.from_numpy(labels).to(self.device)
         self._prepare = prepare
         self._resident: Tensor | None = None
-        if source.kind != "text" and source.in_memory and _nbytes(source) <= RESIDENT_LIMIT:
+        if not is_ragged(source.kind) and source.in_memory and _nbytes(source) <= RESIDENT_LIMIT:
             self._resident = torch.from_numpy(source.load(np.arange(len(source)))).to(self.device)
 
     def batches(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor, Tensor]]:

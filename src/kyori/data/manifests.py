@@ -93,7 +93,7 @@ def open_many(
     if boxes is not None and "id" not in table.column_names:
         raise DataError(f"{path}: {n:,} rows with boxes need a column 'id', one name a row.")
     return Source(
-        FileStore(paths, boxes, size, channels),
+        FileStore(paths, boxes, size, channels, opening.resize),
         rows=np.arange(n),
         ids=ids,
         labels=places[codes],

@@ -3,9 +3,10 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError, DataError, nearest_name
+from .kinds import Resize
 from .sources import Opening, Source
 
 __all__ = ["check_opening", "open_source", "read_size"]
@@ -19,6 +20,8 @@ def open_source(
     *,
     size: int | tuple[int, int] | None = None,
     channels: Literal["auto", 1, 3] = "auto",
+    resize: Resize = "crop",
+    items: Literal["auto", "array", "set"] = "auto",
     bad_items: Literal["skip", "error"] = "skip",
     labels: Any = None,
     label: str | None = None,
@@ -44,13 +47,18 @@ def open_source(
             a list of strings, with ``labels=`` or without;
             a pair ``(X, y)``, or an array or tensor with ``labels=``: vectors (n, f), pictures (n, h, w),
             (n, h, w, c) or (n, c, h, w) with c 1 or 3, as uint8 or as floats in [0, 1];
+            a list of sets of vectors (m, f), each with an m of its own; or an ``.npz`` file of them with ``offsets``;
             tar (WebDataset) or Parquet shards with the items in them, ``"shards/{00..09}.tar"``, and whatever else
             `kyori.data.streams.open_stream` opens, if all of it fits into `memory_limit`;
             a torchvision-style ``Dataset`` (its transform must not be random).
-        size: Height and width in pixels of every picture (one number: a square). A picture of another shape is
-            scaled to cover it and cut in the centre. Default: the median height and the median width, each at
-            most 224, so that small pictures of one size stay as they are.
+        size: Height and width in pixels of every picture (one number: a square). Default: the median height and the
+            median width, each at most 224, so that small pictures of one size stay as they are.
         channels: 1 (grey) or 3 (RGB); ``"auto"`` is 1 when every picture is stored as grey.
+        resize: What happens to a picture of another shape. ``"crop"``: scaled to cover the size and cut in the centre;
+            ``"pad"``: scaled to fit in, on a black ground; ``"stretch"``: scaled out of proportion.
+        items: ``"array"`` takes numbers of any fixed shape as they are (spectrograms, stacks of channels) where they
+            would be pictures; ``"set"`` takes each item (m, f) as a set of m vectors, which may be of one length.
+            ``"auto"``: one axis an item is a vector, unequal lengths are sets, else pictures.
         bad_items: ``"skip"`` leaves out a picture that cannot be read, with one `DataWarning` for all of them and
             each in ``source.skipped``; ``"error"`` raises an `ItemError` at the first.
         labels: (n,) labels, where `data` is an array or a ``Dataset`` without them.
@@ -81,6 +89,8 @@ def open_source(
     opening = Opening(
         read_size(size),
         channels,
+        resize,
+        items,
         bad_items,
         verify,
         memory_limit,
@@ -89,10 +99,16 @@ def open_source(
         tuple(name.strip() for name in numbers if name.strip()),
     )
     check_opening(opening)
-    from . import streams
+    from . import streams, texts
 
     if streams.is_stream(data):
         return _gathered(data, opening, labels, columns)
+    if items != "auto" and (
+        texts.is_texts(data) or (isinstance(data, (str, Path)) and not _may_hold_numbers(data))
+    ):
+        raise ArgumentError(
+            f"items={items!r} belongs to numbers: arrays, Datasets, .npz files, shards; got {_named(data)}."
+        )
     if (label or opening.features) and Path(str(data)).suffix.lower() not in TABLES:
         raise ArgumentError(
             f"label= and features= name columns of manifests ({', '.join(TABLES)}); got {data!r}."
@@ -113,7 +129,7 @@ def open_source(
                 "data is already a Source; give size=, labels= and the like where it is opened."
             )
         return data
-    from . import arrays, datasets, texts
+    from . import arrays, datasets
 
     pair = isinstance(data, tuple) and len(data) == 2 and texts.is_texts(data[0]) and labels is None
     if pair:
@@ -138,7 +154,14 @@ def _gathered(data: Any, opening: Opening, labels: Any, columns: Sequence[str] |
         raise ArgumentError(
             "labels= and columns= belong to arrays and manifests; shards bring their own labels."
         )
-    stream = open_stream(data, size=opening.size, channels=opening.channels, bad_items=opening.bad_items)
+    stream = open_stream(
+        data,
+        size=opening.size,
+        channels=opening.channels,
+        resize=opening.resize,
+        items=opening.items,
+        bad_items=opening.bad_items,
+    )
     source, whole = stream.gather(2**31, nbytes=opening.memory_limit)
     stream.warn()
     if not whole:
@@ -189,6 +212,14 @@ def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Lite
     )
 
 
+def _may_hold_numbers(data: str | Path) -> bool:
+    return Path(data).suffix.lower() == ".npz"
+
+
+def _named(data: Any) -> str:
+    return repr(str(data)) if isinstance(data, (str, Path)) else "texts"
+
+
 def read_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     """Height and width from what a user gives."""
     if size is None:
@@ -205,6 +236,10 @@ def check_opening(opening: Opening) -> None:
     """Raise `ArgumentError` where an option has a wrong value."""
     if opening.channels not in ("auto", 1, 3):
         raise ArgumentError(f"channels must be 'auto', 1 (grey) or 3 (RGB); got {opening.channels!r}.")
+    if opening.resize not in get_args(Resize):
+        raise ArgumentError(f"resize must be one of {', '.join(get_args(Resize))}; got {opening.resize!r}.")
+    if opening.items not in ("auto", "array", "set"):
+        raise ArgumentError(f"items must be 'auto', 'array' or 'set'; got {opening.items!r}.")
     if opening.bad_items not in ("skip", "error"):
         raise ArgumentError(f"bad_items must be 'skip' or 'error'; got {opening.bad_items!r}.")
     if opening.memory_limit < 0:

@@ -6,12 +6,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 
 from ..errors import DataError, DataWarning, ItemError
 from . import images
+from .kinds import Kind, Resize
 from .sources import ArrayStore, Opening, Source, Store, encode_labels
 
 __all__ = ["FileStore", "common_size", "open_files", "some", "warn_skipped"]
@@ -31,7 +32,10 @@ class FileStore:
     boxes: np.ndarray | None
     size: tuple[int, int]
     channels: int
+    resize: Resize = "crop"
     in_memory: bool = False
+
+    kind: ClassVar[Kind] = "image"
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -41,7 +45,7 @@ class FileStore:
         return None if self.boxes is None else tuple(self.boxes[row].tolist())
 
     def decode(self, row: int) -> np.ndarray:
-        return images.decode(self.paths[row], self.size, self.channels, self.box(row))
+        return images.decode(self.paths[row], self.size, self.channels, self.box(row), self.resize)
 
     def digests(self, rows: np.ndarray) -> np.ndarray:
         """(b,) hashes of the files' bytes, and of how they become items."""
@@ -70,7 +74,8 @@ class FileStore:
         return np.array(found, dtype="S16")
 
     def _form(self, row: int) -> bytes:
-        return repr((tuple(self.size), self.channels, self.box(row))).encode()
+        form = (tuple(self.size), self.channels, self.box(row))
+        return repr(form if self.resize == "crop" else (*form, self.resize)).encode()
 
     def load(self, rows: np.ndarray) -> np.ndarray:
         out = np.empty((len(rows), *self.item_shape), dtype=np.uint8)
@@ -106,6 +111,7 @@ def open_files(
         boxes,
         opening.size or common_size([(one.height, one.width) for one in headers]),
         (1 if all(one.grey for one in headers) else 3) if opening.channels == "auto" else opening.channels,
+        opening.resize,
     )
     store = _settle(files, [row for row in rows if row not in bad], bad, opening)
     good = np.array([row for row in rows if row not in bad], dtype=np.int64)
@@ -139,7 +145,7 @@ def _settle(store: FileStore, rows: Sequence[int], bad: dict[int, ItemError], op
         pictures = np.zeros(shape, dtype=np.uint8)
         for row, picture in _each(store.decode, rows, bad, strict, opening.report):
             pictures[row] = picture
-        return ArrayStore(pictures)
+        return ArrayStore(pictures, resize=opening.resize)
     if opening.verify:
         for _ in _each(store.decode, rows, bad, strict, opening.report):
             pass

@@ -24,7 +24,8 @@ __all__ = ["Reader", "Sample", "Shards", "expand", "is_shards"]
 
 TARS = (".tar", ".tar.gz", ".tgz")
 PICTURES = tuple(suffix[1:] for suffix in SUFFIXES)
-ITEM_COLUMNS = ("image", *PICTURES, "vector", "text")  # of a Parquet file, the first that is there
+NUMBERS = ("vector", "array", "set")
+ITEM_COLUMNS = ("image", *PICTURES, *NUMBERS, "text")  # of a Parquet file, the first that is there
 LABELS = ("label", "cls", "class")
 KEYS = ("id", "key", "__key__")
 ROWS = 512  # of a Parquet file that are decoded at once
@@ -106,7 +107,7 @@ def _holds_items(path: str) -> bool:
         names = parquet.read_schema(path).names
     except (pyarrow.ArrowException, OSError):  # its reader will say what is wrong with it
         return False
-    return "path" not in names and any(column in names for column in ("image", *PICTURES, "vector"))
+    return "path" not in names and any(column in names for column in ("image", *PICTURES, *NUMBERS))
 
 
 def expand(data: Any) -> tuple[str, ...]:
@@ -172,7 +173,8 @@ class Shards:
     A tar file holds the members of an item one after another, with one name up to the first dot: a picture (jpg,
     png, webp, bmp), a text (``.txt``) or an array (``.npy``); its class in ``.cls`` or in the ``.json`` under
     ``label``; ``split`` may stand in the ``.json``. A Parquet file has a column ``image`` (bytes, or a struct with
-    ``bytes``), ``vector`` or ``text``, and may have ``label``, ``id`` and ``split``.
+    ``bytes``), ``vector``, ``array`` (lists of lists of one shape), ``set`` (lists of vectors) or ``text``, and may
+    have ``label``, ``id`` and ``split``.
     """
 
     names: tuple[str, ...]

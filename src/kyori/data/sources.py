@@ -9,16 +9,12 @@ import numpy as np
 
 from ..errors import ArgumentError, DataError, nearest_name
 from .features import digest_rows
+from .kinds import Kind, Resize
 from .strings import Strings
 
 __all__ = ["SPLITS", "ArrayStore", "Opening", "Source", "encode_labels", "split_names"]
 
 SPLITS = ("train", "validation", "test")
-KINDS: dict[int, Literal["image", "vector", "text"]] = {
-    3: "image",
-    1: "vector",
-    0: "text",
-}  # by axes of an item
 SPLIT_ALIASES = {
     **{name: name for name in SPLITS},
     "training": "train",
@@ -32,6 +28,9 @@ class Store(Protocol):
     """Where the items of a source lie; rows are positions in the store."""
 
     @property
+    def kind(self) -> Kind: ...
+
+    @property
     def item_shape(self) -> tuple[int, ...]: ...
 
     @property
@@ -42,10 +41,17 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class ArrayStore:
-    """Items in one array: pictures uint8 (n, h, w, c) or vectors float32 (n, f)."""
+    """Items in one array: pictures uint8 (n, h, w, c), or vectors or arrays float32 (n, …)."""
 
     array: np.ndarray
     in_memory: bool = True
+    resize: Resize = "crop"
+
+    @property
+    def kind(self) -> Kind:
+        if self.array.dtype == np.uint8:
+            return "image"
+        return "vector" if self.array.ndim == 2 else "array"
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -61,6 +67,8 @@ class Opening:
 
     size: tuple[int, int] | None = None
     channels: Literal["auto", 1, 3] = "auto"
+    resize: Resize = "crop"
+    items: Literal["auto", "array", "set"] = "auto"
     bad_items: Literal["skip", "error"] = "skip"
     verify: bool = True
     memory_limit: int = 2**30
@@ -83,7 +91,7 @@ class Source:
         labels: (n,) int64 codes into `class_names`, or None when the items are unlabelled.
         class_names: Names of the classes; a part of a source keeps all names, so that codes stay comparable.
         columns: Further columns by name, each (n,): ``split``, ``is_query``, ``is_gallery``, ``category``, …
-        kind: ``"image"``, ``"vector"`` or ``"text"``.
+        kind: ``"image"``, ``"vector"``, ``"array"``, ``"set"`` or ``"text"``: see `kyori.data.kinds`.
         skipped: Pairs (item, reason) of everything that was left out when the source was opened.
         name: Where the items came from, for messages and reports.
 
@@ -145,13 +153,18 @@ class Source:
         return f"Source({self.name!r}: {len(self)} {self.kind}s{shape}, {classes})"
 
     @property
-    def kind(self) -> Literal["image", "vector", "text"]:
-        return KINDS[len(self.item_shape)]
+    def kind(self) -> Kind:
+        return self._store.kind
 
     @property
     def item_shape(self) -> tuple[int, ...]:
-        """(h, w, c) of a picture, (f,) of a vector, () of a text."""
+        """(h, w, c) of a picture, (f,) of a vector, that of an array, (f,) of each vector of a set, () of a text."""
         return self._store.item_shape
+
+    @property
+    def resize(self) -> Resize:
+        """How a picture of another shape was brought to `item_shape`: see `kyori.data.images.to_array`."""
+        return getattr(self._store, "resize", "crop")
 
     @property
     def in_rows(self) -> bool:
@@ -194,7 +207,7 @@ class Source:
         return self.take(np.flatnonzero(self.columns["split"] == split))
 
     def load(self, indices: Any) -> np.ndarray:
-        """Raw items in one array: pictures uint8 (b, h, w, c), vectors float32 (b, f), texts strings (b,).
+        """Raw items: pictures uint8 (b, h, w, c), vectors and arrays float32 (b, …), texts and sets as objects (b,).
 
         Raises:
             ItemError: A file can no longer be read (its path is in the message).
@@ -217,7 +230,7 @@ class Source:
         return None if own is None else own(self._rows[np.asarray(indices, dtype=np.int64)])
 
     def read(self, index: int) -> Any:
-        """One item for display: a PIL image as the network sees it, a vector (f,), or a text."""
+        """One item for display: a PIL image as the network sees it, an array, or a text."""
         item = self.load([index])[0]
         if self.kind != "image":
             return item

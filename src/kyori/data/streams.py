@@ -15,7 +15,9 @@ from ..errors import ArgumentError, DataError, DataWarning, ItemError
 from . import images
 from .datasets import as_image
 from .iterables import Iterated, is_iterable
+from .kinds import Kind, Resize, collate
 from .pictures import common_size, some
+from .sets import SetStore, holds_sets
 from .shards import Reader, Sample, Shards, expand, is_shards
 from .sources import ArrayStore, Opening, Source
 from .texts import TextStore
@@ -38,6 +40,8 @@ def open_stream(
     *,
     size: int | tuple[int, int] | None = None,
     channels: Literal["auto", 1, 3] = "auto",
+    resize: Resize = "crop",
+    items: Literal["auto", "array", "set"] = "auto",
     bad_items: Literal["skip", "error"] = "skip",
     buffer: int = 8192,
     epoch_items: int | None = None,
@@ -50,7 +54,7 @@ def open_stream(
             (``"shards/{00..99}.tar"``, ``"shards/*.parquet"``, ``"s3://bucket/{0..9}.tar"``; URLs need the extra
             ``stream``) or a list of patterns; or anything that can be iterated over again and again and yields
             (item, label) or items.
-        size, channels: As in `open_source`; by default from the first 64 items.
+        size, channels, resize, items: As in `open_source`; by default from the first 64 items.
         bad_items: ``"skip"`` leaves out items and rests of shards that cannot be read, counted in ``stream.skipped``
             and warned about once; ``"error"`` raises an `ItemError` at the first.
         buffer: Items among which batches are drawn, in each rank; they lie in memory as they are stored.
@@ -71,7 +75,7 @@ def open_stream(
         raise ArgumentError(f"buffer must be at least 2 items; got {buffer}.")
     if epoch_items is not None and epoch_items < 1:
         raise ArgumentError(f"epoch_items must be at least 1 item; got {epoch_items}.")
-    opening = Opening(read_size(size), channels, bad_items)
+    opening = Opening(read_size(size), channels, resize, items, bad_items)
     check_opening(opening)
     if is_shards(data):
         reader: Reader = Shards(expand(data))
@@ -132,7 +136,7 @@ class Stream:
     # -- what it holds ------------------------------------------------------------------------------------------
 
     @cached_property
-    def _look(self) -> tuple[str, tuple[int, ...]]:
+    def _look(self) -> tuple[Kind, tuple[int, ...]]:
         """Kind and shape of an item, by the first ones."""
         found = []
         for sample in self.samples():
@@ -146,11 +150,22 @@ class Stream:
         first = found[0].data
         if isinstance(first, str):
             return "text", ()
-        if isinstance(first, (bytes, Image.Image)) or np.ndim(first) >= 3 or _is_grey(first):
+        wanted, shape = self.opening.items, np.shape(first)
+        if isinstance(first, (bytes, Image.Image)) or (
+            wanted == "auto" and (len(shape) >= 3 or _is_grey(first))
+        ):
             return "image", self._picture_shape(found)
-        shape = np.shape(first)
-        if len(shape) != 1:
-            raise DataError(f"{self.name}: items must be pictures, texts or vectors (f,); got shape {shape}.")
+        if len(shape) == 2 and (
+            wanted == "set" or (wanted == "auto" and holds_sets([s.data for s in found]))
+        ):
+            return "set", shape[1:]
+        if len(shape) >= 2 and wanted == "array":
+            return "array", shape
+        if len(shape) != 1 or wanted == "set":
+            raise DataError(
+                f"{self.name}: items must be pictures, texts or vectors (f,); got shape {shape}. Arrays of a fixed "
+                "shape are taken with items='array' (data.items), sets of vectors (m, f) with items='set'."
+            )
         return "vector", shape
 
     def _picture_shape(self, found: Sequence[Sample]) -> tuple[int, ...]:
@@ -175,12 +190,12 @@ class Stream:
         return (*(self.opening.size or common_size([(h.height, h.width) for h in headers])), channels)
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         return self._look[0]
 
     @property
     def item_shape(self) -> tuple[int, ...]:
-        """(h, w, c) of a picture, (f,) of a vector, () of a text."""
+        """(h, w, c) of a picture, (f,) of a vector, that of an array, (f,) of each vector of a set, () of a text."""
         return self._look[1]
 
     def __len__(self) -> int:
@@ -279,7 +294,7 @@ class Stream:
                     yield sample
 
     def decode(self, sample: Sample) -> Any:
-        """The item as a `Source` would hold it: uint8 (h, w, c), float32 (f,), or a text.
+        """The item as a `Source` would hold it: uint8 (h, w, c), float32 (f,), (…) or (m, f), or a text.
 
         Raises:
             ItemError: It cannot be decoded, or has another shape.
@@ -289,21 +304,29 @@ class Stream:
                 if not isinstance(sample.data, str):
                     raise ValueError(f"expected a text; got {type(sample.data).__name__}")
                 return sample.data
-            if self.kind == "vector":
-                vector = np.asarray(sample.data, dtype=np.float32)
-                if vector.shape != self.item_shape or not np.isfinite(vector).all():
-                    raise ValueError(
-                        f"expected finite numbers of shape {self.item_shape}; got {vector.shape}"
-                    )
-                return vector
+            if self.kind != "image":
+                return self._numbers(np.asarray(sample.data, dtype=np.float32))
             height, width, channels = self.item_shape
             if isinstance(sample.data, bytes):
-                return images.decode(io.BytesIO(sample.data), (height, width), channels)
-            return images.to_array(as_image(sample.data), (height, width), channels)
+                return images.decode(
+                    io.BytesIO(sample.data), (height, width), channels, resize=self.opening.resize
+                )
+            return images.to_array(as_image(sample.data), (height, width), channels, self.opening.resize)
         except ItemError as error:
             raise ItemError(self.address(sample), error.reason) from error
         except (ValueError, TypeError, OSError) as error:
             raise ItemError(self.address(sample), str(error)) from error
+
+    def _numbers(self, values: np.ndarray) -> np.ndarray:
+        """A vector, an array or a set, if it is one of this stream's shape."""
+        if self.kind == "set":
+            fits = values.ndim == 2 and values.shape[1:] == self.item_shape and len(values) > 0
+            expected = f"a set of at least one vector of {self.item_shape[0]} finite numbers"
+        else:
+            fits, expected = values.shape == self.item_shape, f"finite numbers of shape {self.item_shape}"
+        if not fits or not np.isfinite(values).all():
+            raise ValueError(f"expected {expected}; got {values.shape}")
+        return values
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -331,16 +354,17 @@ class Stream:
             nbytes: Bytes of decoded items at most.
         """
         each = max(1, int(np.prod(self.item_shape)) * (1 if self.kind == "image" else 4))
-        most = max(2, min(limit, nbytes // each))
+        held = 0
         items: list[Any] = []
         kept: list[Sample] = []
         whole = True
         for sample in self.samples():
-            if len(items) == most:
+            if len(items) >= max(2, limit) or (len(items) >= 2 and held + each > nbytes):
                 whole = False
                 break
             try:
                 items.append(self.decode(sample))
+                held += len(items[-1]) * each if self.kind == "set" else each
             except ItemError as error:
                 self.fail(error)
                 continue
@@ -351,12 +375,14 @@ class Stream:
 def _as_source(stream: Stream, items: list[Any], samples: list[Sample]) -> Source:
     store: Any
     if stream.kind == "text":
-        texts = np.empty(len(items), dtype=object)
-        texts[:] = items
-        store = TextStore(texts)
+        store = TextStore(collate("text", items))
+    elif stream.kind == "set":
+        ends = np.cumsum([0, *map(len, items)])
+        store = SetStore(np.concatenate([np.zeros((0, *stream.item_shape), np.float32), *items]), ends)
     else:
         dtype = np.uint8 if stream.kind == "image" else np.float32
-        store = ArrayStore(np.array(items, dtype=dtype).reshape(len(items), *stream.item_shape))
+        numbers = np.array(items, dtype=dtype).reshape(len(items), *stream.item_shape)
+        store = ArrayStore(numbers, resize=stream.opening.resize)
     labels = [sample.label for sample in samples]
     known = len(labels) > 0 and all(label is not None for label in labels)
     names, codes = np.unique(np.array(labels, dtype=np.str_), return_inverse=True) if known else ((), None)

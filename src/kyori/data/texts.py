@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import DataError, ItemError
+from .kinds import Kind
 from .pictures import warn_skipped
 from .sources import Opening, Source, encode_labels, split_names
 
@@ -25,6 +26,8 @@ class TextStore:
 
     texts: np.ndarray
     in_memory: bool = True
+
+    kind: ClassVar[Kind] = "text"
 
     @property
     def item_shape(self) -> tuple[int, ...]:

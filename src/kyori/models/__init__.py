@@ -5,6 +5,7 @@ from .embedder import Embedder
 from .heads import POOLINGS, GeM, Head
 from .memory import training_memory
 from .sentences import SentenceLoss
+from .sets import SET_POOLINGS, DeepSets
 from .texts import TOKEN_POOLINGS, NGramMLP, TextEncoder
 from .tokens import NGrams, Tokenizer
 
@@ -13,7 +14,9 @@ __all__ = [
     "CNN",
     "MLP",
     "POOLINGS",
+    "SET_POOLINGS",
     "TOKEN_POOLINGS",
+    "DeepSets",
     "Embedder",
     "GeM",
     "Head",

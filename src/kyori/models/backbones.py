@@ -1,14 +1,14 @@
 """Backbones: networks that turn a batch of inputs into features or feature maps.
 
-`create_backbone` knows three families: the small ones written here (`mlp`, `cnn`, and `linear`, a linear map), every
-model of timm by its name (extra ``image``), and any ``nn.Module`` of the caller's own.
+`create_backbone` knows three families: the small ones written here (`mlp`, `cnn`, and `linear`, a linear map; for sets
+of vectors `mlp` is `DeepSets`), every model of timm by its name (extra ``image``), and any ``nn.Module`` of the caller.
 """
 
 import contextlib
 import inspect
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from ..errors import ArgumentError, nearest_name
 from ..optional import require
 from .heads import Arrangement
 from .pretrained import load_weights, published_weights
+from .sets import SET_BACKBONES
 
 __all__ = ["BACKBONES", "CNN", "MLP", "arrangement_of", "create_backbone", "feature_count", "output_shape"]
 
@@ -131,6 +132,7 @@ def create_backbone(
     name: str,
     input_shape: Sequence[int],
     *,
+    kind: str = "vector",
     pretrained: bool = False,
     weights: str | os.PathLike[str] | None = None,
     own_pooling: bool = True,
@@ -142,7 +144,8 @@ def create_backbone(
 
     Args:
         name: ``"mlp"``, ``"cnn"``, or the name of a timm model such as ``"resnet18"`` (extra ``image``).
-        input_shape: Shape of one input, ``(c, h, w)`` for images or ``(f,)`` for vectors.
+        input_shape: Shape of one input, ``(c, h, w)`` for images, ``(f,)`` for vectors, ``(m, f)`` for sets.
+        kind: What comes in, as in `kyori.data.kinds`: for ``"set"`` the network must be one for sets.
         pretrained: Start from timm's published weights (downloaded once); ``mlp`` and ``cnn`` have none.
         weights: Start from the weights in this safetensors file; see `kyori.models.pretrained.load_weights`.
         own_pooling: Let transformers pool their tokens as they were trained to; else they return all of them.
@@ -164,7 +167,12 @@ def create_backbone(
         raise ArgumentError(
             f"pretrained and weights are two starting points; give one. Got weights {weights}."
         )
-    if name not in BACKBONES:
+    own: Mapping[str, Callable[..., nn.Module]] = SET_BACKBONES if kind == "set" else BACKBONES
+    if kind == "set" and name not in own:
+        raise ArgumentError(
+            f"backbone '{name}' takes no sets of vectors; known: {', '.join(own)} (Deep Sets), or a module of your own."
+        )
+    if name not in own:
         backbone = _create_timm(name, input_shape, own_pooling, options)
         if pretrained:
             weights = published_weights(name, backbone.default_cfg)
@@ -176,7 +184,7 @@ def create_backbone(
             f"pretrained=True needs published weights, and backbone '{name}' has none; set pretrained to false "
             "or choose a timm name, for example 'resnet18'."
         )
-    build = BACKBONES[name]
+    build = own[name]
     known = [p for p in inspect.signature(build).parameters if p != "input_shape"]
     for option in options:
         if option not in known:
@@ -263,7 +271,7 @@ def _create_timm(name: str, input_shape: Sequence[int], own_pooling: bool, optio
         raise ArgumentError(f"unknown backbone '{name}'{hint}")
     if len(input_shape) != 3:
         raise ArgumentError(
-            f"backbone '{name}' needs images (c, h, w); got vectors of shape {tuple(input_shape)}. Use 'mlp'."
+            f"backbone '{name}' needs images (c, h, w); got items of shape {tuple(input_shape)}. Use 'mlp'."
         )
     build = _TimmBuilder(timm, name, input_shape, options)
     # the map itself, so that the head's pooling applies; what no pooling of ours suits is pooled by the model

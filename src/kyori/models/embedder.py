@@ -18,6 +18,7 @@ from .backbones import arrangement_of, create_backbone, output_shape
 from .heads import Head
 from .items import Preprocessing, batches_of
 from .pretrained import published_scale
+from .sets import check_padding
 from .stages import stages_of
 from .texts import create_text_backbone, from_sentence_transformer
 from .tokens import NGrams, Tokenizer
@@ -90,12 +91,13 @@ class Embedder(nn.Module):
 
         Args:
             backbone: ``"mlp"``, ``"cnn"``, a timm name, or a module that maps (b, *input_shape) to (b, k) or
-                (b, k, h, w); its k is found by a dry run. A module keeps the weights it comes with. For texts:
+                (b, k, h, w); its k is found by a dry run. A module keeps the weights it comes with. For sets
+                of vectors: ``"mlp"`` (`DeepSets`), or a module that takes (b, m, f) with NaN for padding. For texts:
                 ``"mlp"`` (n-grams), a transformers model by its folder or its name on the hub, or a
                 ``SentenceTransformer``.
             inputs: What comes in: a Source (the preprocessing is fitted to it), a Preprocess, or the shape of one
                 raw item, (h, w, c) for images of bytes or (f,) for vectors, which are then taken as they are, () for
-                texts.
+                texts. (``Preprocess.plain`` says it for arrays and sets.)
             embedding_size: d ≥ 1, or None for the features of the backbone as they are.
             normalize: Scale embeddings to length 1.
             pooling: ``"avg"``, ``"max"``, ``"avg+max"``, ``"gem"``, or ``"cls"`` (the class token of a transformer).
@@ -124,7 +126,7 @@ class Embedder(nn.Module):
                     )
                 network, preprocess, facts = _text_network(backbone, inputs, pretrained, options)
             else:
-                shape = _shape_of(inputs)
+                kind, shape = _form_of(inputs)
                 facts = {"name": backbone if isinstance(backbone, str) else None}
                 if isinstance(backbone, nn.Module):
                     if options or pretrained or weights is not None:
@@ -136,6 +138,7 @@ class Embedder(nn.Module):
                     network = create_backbone(
                         backbone,
                         shape,
+                        kind=kind,
                         pretrained=pretrained,
                         weights=weights,
                         own_pooling=pooling == "auto",
@@ -144,8 +147,10 @@ class Embedder(nn.Module):
                 started = pretrained or weights is not None
                 preprocess = _preprocess(inputs, backbone if started and isinstance(backbone, str) else None)
             arrangement, width, prefix = arrangement_of(
-                network, output_shape(network, _input_shape(preprocess))
+                network, output_shape(network, preprocess.input_shape)
             )
+            if preprocess.kind == "set":
+                check_padding(network, preprocess.input_shape)
             head = Head(
                 width,
                 embedding_size,
@@ -180,8 +185,8 @@ class Embedder(nn.Module):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input of the network: (c, h, w) or (f,); () for texts, which come as tokens."""
-        return _input_shape(self.preprocess)
+        """Shape of one input of the network: (c, h, w), (f,), that of an array, (2, f) for sets, () for tokens."""
+        return self.preprocess.input_shape
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -215,23 +220,23 @@ class Embedder(nn.Module):
     def on_features(self) -> "Embedder":
         """An embedder of the same head, sharing its weights, for pooled features (b, k) in place of items."""
         width = self.head.pooled_features
-        plain = Preprocess("vector", (width,), (0.0,) * width, (1.0,) * width)
         return Embedder(
             nn.Identity(),
             self.head.after_pooling(),
-            plain,
+            Preprocess.plain("vector", (width,)),
             normalize=self.normalize,
             class_names=self.class_names,
         )
 
     @staticmethod
-    def saved_shape(folder: str | os.PathLike[str]) -> tuple[int, ...]:
-        """The raw shape of an item, (h, w, c), (f,) or () for texts, that the model in a folder takes.
+    def saved_scale(folder: str | os.PathLike[str]) -> Preprocess | None:
+        """What items the model in a folder takes: its preprocessing; None for texts.
 
         Raises:
             FileFormatError: The folder holds no model.
         """
-        return tuple(_read_description(Path(folder) / DESCRIPTION)["preprocess"].get("shape", ()))
+        values = _read_description(Path(folder) / DESCRIPTION)["preprocess"]
+        return Preprocess.from_dict(values) if "shape" in values else None
 
     def freeze(self, what: str | int) -> None:
         """Keep the backbone, or its first stages, as they are: no gradients, statistics as in evaluation.
@@ -289,7 +294,7 @@ class Embedder(nn.Module):
     def _scaled(self, features: Tensor) -> Tensor:
         return F.normalize(features.float(), dim=1) if self.normalize else features
 
-    def encode(self, items: Any, *, batch_size: int = 256) -> np.ndarray:
+    def encode(self, items: Any, *, batch_size: int = 256, mirrored: bool = False) -> np.ndarray:
         """Return the embeddings of items, in their order.
 
         Images of another size are resized, grey ↔ RGB is converted (luminance; three equal channels) and other
@@ -297,28 +302,31 @@ class Embedder(nn.Module):
 
         Args:
             items: A Source; a list of paths, PIL images and arrays (h, w), (h, w, c) or (f,); or one array or
-                tensor with all items, (n, h, w), (n, h, w, c) or (n, f); for a model of texts a list of strings. No
-                labels are needed.
+                tensor with all items, (n, h, w), (n, h, w, c) or (n, f); for a model of arrays arrays of their shape,
+                of sets a list of arrays (m, f), of texts a list of strings. No labels are needed.
             batch_size: Items at a time, ≥ 1.
+            mirrored: Encode each picture and its mirror image, and take the mean of their features, which is
+                steadier where left and right do not matter (faces, products), at twice the time.
 
         Returns:
             Array (n, d) of float32; (0, d) for no items.
 
         Raises:
-            ArgumentError: Items of the wrong shape or kind.
+            ArgumentError: Items of the wrong shape or kind, or ``mirrored`` for other items than pictures.
             ItemError: An item that cannot be read, by path.
         """
-        return self.encode_with_norms(items, batch_size=batch_size)[0]
+        return self.encode_with_norms(items, batch_size=batch_size, mirrored=mirrored)[0]
 
     @torch.no_grad()
-    def encode_with_norms(self, items: Any, *, batch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+    def encode_with_norms(
+        self, items: Any, *, batch_size: int = 256, mirrored: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the embeddings of items as `encode` does, and the lengths that their features had before scaling.
 
         Short features are those of hard items where nothing holds the lengths constant (Ranjan et al. 2017).
 
         Args:
-            items: As in `encode`.
-            batch_size: Items at a time, ≥ 1.
+            items, batch_size, mirrored: As in `encode`.
 
         Returns:
             Arrays (n, d) and (n,) of float32. Without ``normalize`` the lengths are those of the embeddings.
@@ -329,6 +337,8 @@ class Embedder(nn.Module):
         """
         if batch_size < 1:
             raise ArgumentError(f"batch_size must be ≥ 1; got {batch_size}.")
+        if mirrored and self.preprocess.kind != "image":
+            raise ArgumentError(f"mirrored=True needs pictures; this model takes {self.preprocess.kind}s.")
         was_training = self.training
         self.eval()
         places: list[np.ndarray] = []
@@ -337,7 +347,10 @@ class Embedder(nn.Module):
             for position, raw in batches_of(items, self.preprocess, batch_size):
                 if position is not None:
                     places.append(position)
-                features = self.features(self.preprocess(raw, self.device))
+                x = self.preprocess(raw, self.device)
+                features = self.features(x)
+                if mirrored:
+                    features = (features + self.features(x.flip(3))) / 2
                 lengths = torch.linalg.vector_norm(features.float(), dim=1)
                 parts.append((self._scaled(features).float().cpu().numpy(), lengths.cpu().numpy()))
         finally:
@@ -494,11 +507,14 @@ def _read_preprocess(values: Mapping[str, Any], folder: Path) -> Preprocessing:
         raise FileFormatError(f"{path} cannot be read: {error.strerror}; a text model needs it.") from error
 
 
-def _shape_of(inputs: Source | Preprocessing | Sequence[int]) -> tuple[int, ...]:
-    """What the backbone will be given, known before anything is measured."""
+def _form_of(inputs: Source | Preprocessing | Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """Kind and shape of what the backbone will be given, known before anything is measured."""
     if isinstance(inputs, Source):
-        return (inputs.item_shape[-1], *inputs.item_shape[:-1])
-    return _input_shape(_preprocess(inputs, None))
+        assert inputs.kind != "text"
+        plain = Preprocess.plain(inputs.kind, inputs.item_shape)
+    else:
+        plain = _preprocess(inputs, None)
+    return plain.kind, plain.input_shape
 
 
 def _preprocess(inputs: Source | Preprocessing | Sequence[int], published: str | None) -> Preprocess:
@@ -510,20 +526,15 @@ def _preprocess(inputs: Source | Preprocessing | Sequence[int], published: str |
         scale = None
         if published is not None and inputs.kind == "image":
             scale = published_scale(published, inputs.item_shape[-1])
-        return Preprocess("image", inputs.item_shape, *scale) if scale else Preprocess.fit(inputs)
+        if scale is not None:
+            return Preprocess("image", inputs.item_shape, *scale, inputs.resize)
+        return Preprocess.fit(inputs)
     shape = tuple(inputs)
     if len(shape) not in (1, 3):
         raise ArgumentError(
             f"inputs must be a Source, a Preprocess, or the shape (h, w, c) or (f,) of one item; got {inputs!r}."
         )
-    return Preprocess("image" if len(shape) == 3 else "vector", shape, (0.0,) * shape[-1], (1.0,) * shape[-1])
-
-
-def _input_shape(preprocess: Preprocessing) -> tuple[int, ...]:
-    """What the backbone is given: (c, h, w), or (f,); () stands for tokens."""
-    if not preprocess.shape:
-        return ()
-    return (preprocess.shape[-1], *preprocess.shape[:-1])
+    return Preprocess.plain("image" if len(shape) == 3 else "vector", shape)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

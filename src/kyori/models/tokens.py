@@ -26,6 +26,7 @@ class _Texts:
 
     kind: ClassVar[Literal["text"]] = "text"
     shape: ClassVar[tuple[int, ...]] = ()
+    input_shape: ClassVar[tuple[int, ...]] = ()
     size: ClassVar[None] = None
     max_length: int
 

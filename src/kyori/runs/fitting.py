@@ -186,18 +186,28 @@ def unit_of(config: RunConfig) -> Literal["query", "class"]:
 
 
 def _sized(config: RunConfig) -> RunConfig:
-    """The configuration with the size of the pictures that the model in ``model.init`` takes."""
-    if config.model.init is None or len(shape := Embedder.saved_shape(config.model.init)) != 3:
+    """The configuration with the form of the items that the model in ``model.init`` takes."""
+    saved = None if config.model.init is None else Embedder.saved_scale(config.model.init)
+    if saved is None or saved.kind == "vector":
         return config
-    height, width, channels = shape
     data = config.data
-    size = (data.image_size,) * 2 if isinstance(data.image_size, int) else data.image_size
-    if (size or (height, width)) != (height, width) or data.channels not in ("auto", channels):
-        raise ConfigError(
-            f"data.image_size and data.channels contradict model.init: {config.model.init} takes pictures of "
-            f"{height}×{width} pixels and {channels} channels. Leave them out, or init."
-        )
-    update = {"image_size": (height, width), "channels": channels}
+    update: dict[str, Any]
+    given: dict[str, Any]
+    if saved.kind == "image":
+        height, width, channels = saved.shape
+        size = (data.image_size,) * 2 if isinstance(data.image_size, int) else data.image_size
+        update = {"image_size": (height, width), "channels": channels, "resize": saved.resize}
+        given = {"image_size": size, "channels": data.channels, "resize": data.resize}
+        what = f"pictures of {height}×{width} pixels and {channels} channels, resize {saved.resize}"
+    else:
+        update, given = {"items": saved.kind}, {"items": data.items}
+        what = f"{saved.kind}s"
+    for name, value in update.items():
+        if given[name] not in (type(data).model_fields[name].default, value):
+            raise ConfigError(
+                f"data.{name} contradicts model.init: {config.model.init} takes {what}; got {given[name]!r}. Leave "
+                f"{name} out, or init."
+            )
     return config.model_copy(update={"data": data.model_copy(update=update)})
 
 
@@ -218,6 +228,8 @@ def open_data(
         labels=labels,
         size=wanted.image_size,
         channels=wanted.channels,
+        resize=wanted.resize,
+        items=wanted.items,
         bad_items=wanted.bad_items,
         label=wanted.label if _is_table(data) else None,
         features=wanted.features if _is_table(data) else (),

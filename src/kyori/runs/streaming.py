@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import Source, Split
+from ..data.kinds import Kind, collate
 from ..data.shards import Sample
 from ..data.streams import Stream, open_stream
 from ..errors import ArgumentError, ConfigError, DataError, ItemError
@@ -42,6 +43,8 @@ def open_stream_as(data: Any, config: RunConfig) -> Stream:
         data,
         size=wanted.image_size,
         channels=wanted.channels,
+        resize=wanted.resize,
+        items=wanted.items,
         bad_items=wanted.bad_items,
         buffer=wanted.buffer,
         epoch_items=wanted.epoch_items,
@@ -83,6 +86,7 @@ class _Nothing:
     """A store without items."""
 
     in_memory: bool = True
+    kind: Kind = "vector"
     item_shape: tuple[int, ...] = (1,)
 
     def load(self, rows: np.ndarray) -> np.ndarray:
@@ -241,4 +245,4 @@ def _encoded(
                 return
             kept, items = under_way.popleft().result()
             if items:
-                yield kept, embedder.encode(items if stream.kind == "text" else np.stack(items))
+                yield kept, embedder.encode(collate(stream.kind, items))

@@ -88,6 +88,14 @@ class DataConfig(_Section):
         default=None, description="pixels, or height and width; null: as they are"
     )
     channels: Literal["auto", 1, 3] = "auto"
+    resize: Literal["crop", "pad", "stretch"] = Field(
+        default="crop",
+        description="a picture of another shape: cut in the centre, whole on a black ground, or out of proportion",
+    )
+    items: Literal["auto", "array", "set"] = Field(
+        default="auto",
+        description="array: arrays of any fixed shape as they are; set: sets of vectors; auto: what the data look like",
+    )
     label: str | None = Field(default=None, description="column of a table with the labels; null: label")
     features: str | tuple[str, ...] = Field(
         default=(),

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -113,11 +114,14 @@ def _continued(config: RunConfig, backbone: nn.Module | None) -> Embedder:
     return embedder
 
 
-def _inputs(config: RunConfig, source: Source) -> Source | Preprocess | tuple[int, ...]:
+def _inputs(config: RunConfig, source: Source) -> Source | Preprocess:
     """What decides the preprocessing: the items or the weights, the items' own scale, or their shape alone."""
     if source.kind == "text" or config.data.scaling == "auto":
         return source
-    return Preprocess.fit(source) if config.data.scaling == "standardize" else source.item_shape
+    if config.data.scaling == "standardize":
+        return Preprocess.fit(source)
+    plain = Preprocess.plain(source.kind, source.item_shape)
+    return replace(plain, resize=source.resize)
 
 
 def _create_loss(config: RunConfig, *, num_classes: int, embedding_size: int) -> losses.Loss:
