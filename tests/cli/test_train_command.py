@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import yaml
 
 from kyori.cli.main import run
@@ -47,3 +48,17 @@ def test_an_interval_that_is_none_is_one_line(capsys):
         "checkpoint_every: must be like '500 steps', '10 minutes' or '2 epochs'; got 'often'"
         in capsys.readouterr().err
     )
+
+
+def test_the_page_is_optional(tmp_path, capsys):
+    words = ["train", "digits", "--loss", "softmax", "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert run([*words, "--no-report"]) == 0
+    assert (tmp_path / "run" / "results.json").exists()
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert "report" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["train"], ["compare", "--dry-run"]])
+def test_arguments_of_the_python_functions_are_no_keys(command, capsys):
+    assert run([*command, "digits", "--labels", "x"]) == 2
+    assert "'labels' is unknown; did you mean 'label'?" in capsys.readouterr().err

@@ -51,6 +51,9 @@ def train(
     resume: bool = typer.Option(False, "--resume", help="Go on where the run in --out stopped."),
     print_config: bool = typer.Option(False, "--print-config", help="Print the full configuration and stop."),
     lang: str = typer.Option("en", help="Language of the report: en or ja."),
+    report: bool = typer.Option(
+        True, "--report/--no-report", help="Whether the report page is written; kyori report writes it later."
+    ),
     overrides: list[str] = OVERRIDES,
     as_json: bool = JSON,
 ) -> None:
@@ -69,10 +72,11 @@ def train(
     named |= {"precision": precision, "channels_last": channels_last, "compile": compiled}
     named |= {"checkpoint_every": checkpoint_every, "profile": profile}
     options = parse_overrides(overrides, **named)
-    if print_config:
-        from ..runs import resolve_config
+    from ..runs import resolve_config
 
-        print(resolve_config(config, recipe, **options).to_yaml(), end="")
+    settings = resolve_config(config, recipe, **options)
+    if print_config:
+        print(settings.to_yaml(), end="")
         return
     if data is None:
         note("error: DATA is missing: kyori train DATA [OPTIONS]; see kyori train --help")
@@ -88,13 +92,11 @@ def train(
     run = fit(
         data,
         out=folder,
-        config=config,
-        recipe=recipe,
+        config=settings,
         resume=resume,
         progress=is_first(),
-        report=lang,
+        report=lang if report else None,
         corrections=decided,
-        **options,
     )
     if not is_first():
         return
@@ -106,4 +108,4 @@ def train(
         print_json(run.summary())
         return
     print(run)
-    note(f"run: {folder}    report: {folder / 'report.html'}")
+    note(f"run: {folder}" + (f"    report: {folder / 'report.html'}" if report else ""))
