@@ -8,8 +8,6 @@ from kyori.evaluation.bootstrap import Bootstrap
 from oracles.simulations import SCENARIOS, TABLES, family_wise, measure
 
 REPEATS = 400
-#: 3 seeds on few folds are told to be careful: too wide rather than too narrow.
-CAREFUL = {"3 seeds, 3 folds of classes", "3 seeds, 5 folds of classes", "3 seeds, 4 data sets"}
 
 
 def within(low: float, high: float, share: float) -> bool:
@@ -20,10 +18,9 @@ def within(low: float, high: float, share: float) -> bool:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_coverage(name):
     rates = measure(SCENARIOS[name], REPEATS, flips=False)
-    most = 0.99 if name in CAREFUL else 0.97
-    assert within(0.935, most, rates.mean), rates
-    assert within(0.935, most, rates.difference), rates
-    assert within(0.01 if name in CAREFUL else 0.035, 0.06, rates.rejected), rates
+    assert within(0.935, 0.965, rates.mean), rates
+    assert within(0.94, 0.965, rates.difference), rates
+    assert within(0.035, 0.06, rates.rejected), rates
 
 
 def test_flipping_signs_alone_would_take_the_luck_of_seeds_for_a_difference():
@@ -57,11 +54,15 @@ def test_shares_near_0_and_1_exactly(n, share):
     ("name", "measures", "repeats"),
     [
         ("200 items, 10 classes", ["recall@1", "map@r", "mrr"], 200),
-        ("240 items, 30 new classes", ["map@r", "auc"], 100),
+        ("240 items, 30 new classes", ["recall@1", "map@r"], 150),
     ],
 )
 def test_tables_that_are_their_own_gallery(name, measures, repeats):
-    """Queries taken for independent would hold 0.72 (MAP@R) to 0.89 (MRR), and tell 29 % of equal methods apart."""
+    """Queries taken for independent would hold 0.72 (MAP@R) to 0.89 (MRR), and tell 29 % of equal methods apart.
+
+    Classes whose chance is left in would hold 0.98, and tell 1 % apart by Recall@1.
+    """
     for found, (held, rejected) in TABLES[name].measure(measures, repeats).items():
         assert binom.cdf(held * repeats, repeats, 0.93) > 0.001, (found, held)
         assert binom.sf(rejected * repeats - 1, repeats, 0.06) > 0.001, (found, rejected)
+        assert binom.cdf(rejected * repeats, repeats, 0.05) > 0.01, (found, rejected)

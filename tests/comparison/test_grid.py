@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -392,6 +394,30 @@ def test_kill_9_in_the_middle_loses_no_finished_cell(tmp_path):
     )
     for row in again["rows"]:
         assert row["per_seed"] == json.loads(whole.to_json())["rows"][again["rows"].index(row)]["per_seed"]
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_oom_killer_takes_loses_its_cell_alone():
+    taken = []
+
+    def take():
+        while not taken:
+            time.sleep(0.01)
+            for child in (
+                c for p in Path("/proc/self/task").glob("*/children") for c in p.read_text().split()
+            ):
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+                    taken.append(child)
+                    return
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    board = kyori.compare(made(), methods=["softmax", "triplet"], seeds=1, epochs=1, threads=1, jobs=2)
+    thread.join()
+    (failure,) = board.failures
+    assert "stopped by SIGKILL; the system does that when memory runs out: try fewer jobs" in failure.reason
+    assert {cell.method for cell in board.cells} == {"softmax", "triplet"} - {failure.method}
 
 
 @pytest.mark.slow

@@ -72,6 +72,26 @@ def test_the_square_of_chance_is_that_of_all_pairs():
         assert got[name] == pytest.approx(expected[name], rel=0.2), name
 
 
+def test_with_classes_it_is_that_of_all_pairs_of_classes_less_what_a_class_does_to_all():
+    got = expected = 0.0
+    for seed in range(40):
+        table = draw(seed, ties=False, n=40)
+        task = Task.from_tables(table, None, "euclidean")
+        plan = plan_measures(["map@r"], (), (), None)
+        got += float(np.square(retrieve(task, plan, effects="class").effects.signed["map@r"]).sum())
+        order = oracle.orders(table.vectors)
+        whole = oracle.per_query(order, table.labels, "map@r", set())
+        for gone in np.unique(table.labels):
+            without = oracle.per_query(
+                order, table.labels, "map@r", set(np.flatnonzero(table.labels == gone))
+            )
+            gains = [
+                np.nansum((without - whole)[table.labels == c]) for c in np.unique(table.labels) if c != gone
+            ]
+            expected += len(gains) * np.var(gains)
+    assert got == pytest.approx(expected, rel=0.25)
+
+
 @pytest.mark.parametrize("unit", ["query", "class"])
 def test_what_an_item_adds_to_the_auc_is_that_of_measuring_again_without_it(unit):
     generator = np.random.default_rng(3)

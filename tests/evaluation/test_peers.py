@@ -45,7 +45,7 @@ def test_sentence_transformers():
     }
     evaluator = evaluation.InformationRetrievalEvaluator(
         {f"q{id_}": id_ for id_ in documents}, documents, relevant, accuracy_at_k=[1, 5], precision_recall_at_k=[5],
-        mrr_at_k=[1000], ndcg_at_k=[10], map_at_k=[20], write_csv=False, show_progress_bar=False,
+        mrr_at_k=[10, 1000], ndcg_at_k=[10], map_at_k=[20], write_csv=False, show_progress_bar=False,
     )  # fmt: skip
     cosine = metrics.pairwise.cosine_similarity(table.vectors)
     ranked = [
@@ -58,12 +58,12 @@ def test_sentence_transformers():
     )
     ours = evaluate(
         table, gallery=gallery, metric="cosine", bootstrap=0,
-        measures=["recall@1", "recall@5", "precision@5", "mrr", "ndcg@10", "map@20"],
+        measures=["recall@1", "recall@5", "precision@5", "mrr", "mrr@10", "ndcg@10", "map@20"],
     )  # fmt: skip
     pairs = {
         "recall@1": theirs["accuracy@k"][1], "recall@5": theirs["accuracy@k"][5],
-        "precision@5": theirs["precision@k"][5], "mrr": theirs["mrr@k"][1000], "ndcg@10": theirs["ndcg@k"][10],
-        "map@20": theirs["map@k"][20],
+        "precision@5": theirs["precision@k"][5], "mrr": theirs["mrr@k"][1000], "mrr@10": theirs["mrr@k"][10],
+        "ndcg@10": theirs["ndcg@k"][10], "map@20": theirs["map@k"][20],
     }  # fmt: skip
     for measure, value in pairs.items():
         assert ours[measure].value == pytest.approx(value, abs=1e-9), measure

@@ -21,6 +21,7 @@ MEASURES = {
     "map": oracle.average_precision,
     "ndcg@10": lambda hits: oracle.ndcg_at(hits, 10),
     "mrr": oracle.reciprocal_rank,
+    "mrr@2": lambda hits: oracle.reciprocal_rank(hits, 2),
 }
 
 

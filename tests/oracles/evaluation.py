@@ -51,8 +51,9 @@ def ndcg_at(hits: Sequence[bool], k: int) -> float:
     return gain(hits) / gain(sorted(hits, reverse=True))
 
 
-def reciprocal_rank(hits: Sequence[bool]) -> float:
-    return 1 / (1 + list(hits).index(True))
+def reciprocal_rank(hits: Sequence[bool], k: float = math.inf) -> float:
+    rank = 1 + list(hits).index(True)
+    return 1 / rank if rank <= k else 0.0
 
 
 def all_pairs(vectors, labels):

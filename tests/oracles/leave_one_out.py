@@ -16,6 +16,7 @@ FORMULAS = {
     "ndcg@4": lambda hits: oracle.ndcg_at(hits, 4),
     "ndcg@10": lambda hits: oracle.ndcg_at(hits, 10),
     "mrr": oracle.reciprocal_rank,
+    "mrr@3": lambda hits: oracle.reciprocal_rank(hits, 3),
 }
 
 
@@ -37,6 +38,16 @@ def means(order, labels, gone):
             for name, formula in FORMULAS.items():
                 values[name].append(formula(hits))
     return {name: float(np.mean(found)) for name, found in values.items()}
+
+
+def per_query(order, labels, name, gone):
+    """One measure of each query ``(n,)`` without the items ``gone``; NaN where it is gone, or has no positive."""
+    values = np.full(len(labels), np.nan)
+    for query, others in enumerate(order):
+        hits = [bool(labels[j] == labels[query]) for j in others if j not in gone]
+        if query not in gone and any(hits):
+            values[query] = FORMULAS[name](hits)
+    return values
 
 
 def pseudo_values(vectors, labels, groups):

@@ -54,6 +54,11 @@ def compare(
     batch_size: int | None = typer.Option(None, help="Items in a batch."),
     lr: float | None = typer.Option(None, help="Learning rate."),
     lang: str = typer.Option("en", help="Language of sentence and report: en or ja."),
+    report: bool = typer.Option(
+        True,
+        "--report/--no-report",
+        help="Whether the report page is written; the same command without --no-report makes it later.",
+    ),
     figures: Path | None = typer.Option(
         None, help="Also write each figure of the report into this folder: .svg, .csv and .json."
     ),
@@ -72,6 +77,7 @@ def compare(
     from ..comparison import compare as run_comparison
     from ..comparison import default_folder, plan
     from ..errors import ArgumentError, nearest_name
+    from ..runs import resolve_config
     from ..training import keep_memory
 
     if form not in _FORMATS:
@@ -79,6 +85,8 @@ def compare(
     keep_memory()
 
     folder = out or default_folder(data)
+    options = parse_overrides(overrides, backbone=backbone, epochs=epochs, batch_size=batch_size, lr=lr)
+    resolve_config(config, **options)  # says here what is no key, before it is taken for an argument
     grid: dict[str, Any] = {
         "methods": [name.strip() for name in methods.split(",")] if methods else None,
         "seeds": seeds,
@@ -89,14 +97,16 @@ def compare(
         "out": folder,
         "config": config,
         "progress": True,
-        **parse_overrides(overrides, backbone=backbone, epochs=epochs, batch_size=batch_size, lr=lr),
+        **options,
     }
     what = data[0] if len(data) == 1 else data
     if dry_run:
         _show_plan(plan(what, **grid), as_json=as_json)
         return
-    board = run_comparison(what, jobs=jobs, threads=threads, lang=lang, figures=figures, **grid)
-    show(board, folder, lang=lang, as_json=as_json, form=form)
+    board = run_comparison(
+        what, jobs=jobs, threads=threads, lang=lang, report=report, figures=figures, **grid
+    )
+    show(board, folder, lang=lang, as_json=as_json, form=form, report=report)
 
 
 def _show_plan(grid: Grid, *, as_json: bool) -> None:
@@ -115,7 +125,9 @@ def _show_plan(grid: Grid, *, as_json: bool) -> None:
     )
 
 
-def show(board: Board, folder: Path, *, lang: str, as_json: bool, form: str = "table") -> None:
+def show(
+    board: Board, folder: Path, *, lang: str, as_json: bool, form: str = "table", report: bool = True
+) -> None:
     """Print a board the way ``compare`` and ``quickstart`` do; end with exit code 1 where cells are missing."""
     if as_json or form == "json":
         print(board.to_json())
@@ -123,7 +135,7 @@ def show(board: Board, folder: Path, *, lang: str, as_json: bool, form: str = "t
         print(board.to_markdown() if form == "markdown" else board.to_latex(), end="")
     else:
         print(f"\n{board}\n\n{board.recommendation(lang)}")
-        note(f"\nreport: {folder / 'report.html'}")
+        note(f"\n{'report' if report else 'board'}: {folder / ('report.html' if report else 'board.json')}")
     if board.failures:
         note(f"{len(board.failures)} cells are missing, see above; the same command tries them again.")
         raise typer.Exit(1)

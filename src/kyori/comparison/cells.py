@@ -312,8 +312,10 @@ def _keep(task: Task, table: VectorTable, results: Results) -> None:
 
 def raw_table(source: Source) -> VectorTable:
     """Return the items themselves as vectors: pixels in [0, 1] row by row, or the features as they are."""
-    if source.kind == "text":
-        raise DataError(f"{source.name}: texts have no vectors of their own; leave the method raw out.")
+    if source.kind in ("text", "set"):
+        raise DataError(
+            f"{source.name}: {source.kind}s have no vectors of their own; leave the method raw out."
+        )
     items = source.load(np.arange(len(source)))
     vectors = items.reshape(len(items), -1).astype(np.float32)
     if source.kind == "image":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from .cells import raw_table
 from .folding import Folding, decide
 from .grid import Grid, make_grid, open_all
 from .methods import DEFAULT_METHODS, Method, resolve
+from .occupied import occupied
 from .page import write_report
 
 __all__ = ["QUICKSTART", "compare", "default_folder", "plan", "raw_table"]
@@ -61,6 +62,7 @@ def compare(
     out: str | Path | None = None,
     config: RunConfig | str | Path | None = None,
     lang: str = "en",
+    report: bool = True,
     figures: str | Path | None = None,
     progress: bool = False,
     **options: Any,
@@ -98,6 +100,8 @@ def compare(
             stays as it is. None writes nothing.
         config: A configuration (or YAML file) that all methods start from.
         lang: Language of the report, ``"en"`` or ``"ja"``.
+        report: Whether ``report.html`` is written, which can take longer than a small grid; the same call with the
+            default makes it later out of the finished cells.
         figures: Folder for each figure of the report as SVG, CSV and JSON; needs ``out``. None writes none.
         progress: Say on stderr how far it is.
         **options: Any key of the configuration, for all methods: ``epochs=5, backbone="cnn"``.
@@ -107,7 +111,8 @@ def compare(
         ``board.failures``, and the others go on without them.
 
     Raises:
-        ArgumentError: An unknown method, measure or option, or budgets that would differ.
+        ArgumentError: An unknown method, measure or option, budgets that would differ, or another comparison is
+            writing into ``out``.
         DataError: The data cannot be used, have one class, or too few for the folds.
         MissingExtraError: ``trials`` without Optuna (``pip install "kyori[tune]"``).
         TrainingError: Every cell failed.
@@ -118,10 +123,9 @@ def compare(
         >>> [row.method for row in board.rows()]  # doctest: +SKIP
         ['softmax', 'raw']
     """
-    if figures is not None and out is None:
-        raise ArgumentError(
-            "figures are those of the report, which out=None does not write; give out a folder."
-        )
+    if figures is not None and (out is None or not report):
+        why = "out=None does not write; give out a folder." if out is None else "report=False does not write."
+        raise ArgumentError(f"figures are those of the report, which {why}")
     for name, value, least in (
         ("jobs", jobs, 1),
         ("threads", threads, 1),
@@ -130,33 +134,36 @@ def compare(
     ):
         _check_count(name, value, least)
     folder = Path(out) if out is not None else None
-    apart = jobs > 1 and folder is None  # other processes hand their cells over as files
-    with tempfile.TemporaryDirectory(prefix="kyori-") if apart else nullcontext() as scratch:
+    with contextlib.ExitStack() as stack:
+        place = folder
+        if folder is not None:
+            stack.enter_context(occupied(folder))
+        elif jobs > 1:  # other processes hand their cells over as files
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kyori-")))
         grid, base, chosen = _prepare(
-            data, labels, methods, seeds, folds, unseen, measure, trials, Path(scratch) if scratch else folder, config,
-            progress, options,
-        )  # fmt: skip
+            data, labels, methods, seeds, folds, unseen, measure, trials, place, config, progress, options
+        )
         cells, failures = grid.run(jobs=jobs, threads=threads, measure=measure, progress=progress)
-    if apart:
-        cells = tuple(replace(cell, folder=None) for cell in cells)
-    names = [folding.source.name for folding in grid.foldings]
-    board = Board(
-        data=grid.data,
-        measure=measure,
-        cells=cells,
-        budget=shared_budget(
-            grid.foldings, list(grid.splits.values()), cells, base, trials, grid.batch_sizes
-        ),
-        unit=_unit(grid.foldings),
-        command=_command(names, chosen, seeds, measure, folds, unseen, trials, options),
-        failures=failures,
-    )
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        board.to_json(folder / "board.json")
-        shown = board.of(board.winner)[0]
-        items = grid.splits[shown.dataset, shown.fold].test
-        write_report(board, items, folder / "report.html", lang=lang, figures_to=figures)
+        if folder is None:
+            cells = tuple(replace(cell, folder=None) for cell in cells)
+        names = [folding.source.name for folding in grid.foldings]
+        board = Board(
+            data=grid.data,
+            measure=measure,
+            cells=cells,
+            budget=shared_budget(
+                grid.foldings, list(grid.splits.values()), cells, base, trials, grid.batch_sizes
+            ),
+            unit=_unit(grid.foldings),
+            command=_command(names, chosen, seeds, measure, folds, unseen, trials, options),
+            failures=failures,
+        )
+        if folder is not None:
+            board.to_json(folder / "board.json")
+        if folder is not None and report:
+            shown = board.of(board.winner)[0]
+            items = grid.splits[shown.dataset, shown.fold].test
+            write_report(board, items, folder / "report.html", lang=lang, figures_to=figures)
     return board
 
 

@@ -150,10 +150,7 @@ def _facts(board: Board, words: Words) -> list[tuple[object, object]]:
     facts += [(words("fact.folds"), folds)] if folds > 1 else []
     facts += [(words("fact.datasets"), datasets)] if datasets > 1 else []
     facts += [
-        (
-            words.or_else(f"budget.{key}", key),
-            f"{value:,}" if isinstance(value, int) else words.or_else(f"value.{value}", value),
-        )
+        (words.or_else(f"budget.{key}", key), _allowed(key, value, words))
         for key, value in board.budget.items()
     ]
     total = sum(cell.seconds for cell in board.cells)
@@ -162,6 +159,21 @@ def _facts(board: Board, words: Words) -> list[tuple[object, object]]:
         (words("fact.total_seconds"), words.duration(total)),
         (words("fact.machine"), machine(words)),
     ]
+
+
+def _allowed(key: str, value: object, words: Words) -> str:
+    """Return a part of the budget as it is shown."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if key != "seen_by_method":
+        return words.or_else(f"value.{value}", str(value))
+    shown = []
+    for part in str(value).split("; "):
+        methods, _, text = part.rpartition(": ")
+        number = text.removesuffix(" items")
+        amount = words.or_else(f"value.{text}", text)
+        shown.append(f"{methods}: {amount if number == text else words('value.so_many_items', n=number)}")
+    return "; ".join(shown)
 
 
 def _leaderboard(board: Board, methods: Sequence[Method], words: Words) -> list[Section]:

@@ -36,16 +36,22 @@ class Spread:
     count: int
 
 
-def of_mean(values: np.ndarray) -> Spread:
-    """Return the spread of the mean of crossed values ``(s, u)``."""
+def of_mean(values: np.ndarray, *, left: float = 1.0) -> Spread:
+    """Return the spread of the mean of crossed values ``(s, u)``.
+
+    Args:
+        values: Of s trainings on u units.
+        left: The share of the units' variance that was left when chance was taken off
+            (:func:`kyori.evaluation.bootstrap.settled`); so much is left of their degrees of freedom, too.
+    """
     training, df = _trainings(values)
     columns = values.mean(axis=0)
     raw, interaction = _variance(columns), _interaction(values)
-    return _joined(training, df, max(0.0, raw - interaction), columns.size)
+    return _joined(training, df, max(0.0, raw - interaction), columns.size, left)
 
 
-def of_difference(first: np.ndarray, second: np.ndarray) -> Spread:
-    """Return the spread of mean(first) − mean(second), ``(s, u)`` and ``(s', u)`` on the same units.
+def of_difference(first: np.ndarray, second: np.ndarray, *, left: float = 1.0) -> Spread:
+    """Return the spread of mean(first) − mean(second), ``(s, u)`` and ``(s', u)`` on the same units; ``left`` as above.
 
     Units are paired; trainings are not: a seed of one method is another draw than that seed of the other
     (Welch 1947), and where their luck goes together the interval only gets too wide.
@@ -56,7 +62,7 @@ def of_difference(first: np.ndarray, second: np.ndarray) -> Spread:
     columns = first.mean(axis=0) - second.mean(axis=0)
     raw = _variance(columns)
     interaction = _interaction(first) + _interaction(second)
-    return _joined(training, df, max(0.0, raw - interaction), columns.size)
+    return _joined(training, df, max(0.0, raw - interaction), columns.size, left)
 
 
 def of_values(first: np.ndarray, second: np.ndarray | None = None) -> Spread:
@@ -69,17 +75,17 @@ def of_values(first: np.ndarray, second: np.ndarray | None = None) -> Spread:
 def over_folds(means: Sequence[float], spreads: Sequence[Spread]) -> Spread:
     """Return the spread of the mean over folds, each with trainings and units of its own.
 
-    What folds differ by holds all of it, the choice of the training items too. With one training a fold it is the only
-    witness of the trainings, and a fold is one observation. With more, it is believed where it is larger than what is
-    seen inside the folds, which makes the interval a little too wide rather than too narrow.
+    What folds differ by holds all of it, the choice of the training items too, which no training inside a fold shows;
+    so a fold is one observation, and the interval is that of t with k − 1 degrees of freedom. Two folds are too few to
+    know a variance from: with more than one training they are believed only where they differ by more than is seen
+    inside them, which makes the interval too wide rather than too narrow.
     """
     k = len(spreads)
     if k == 1:
         return spreads[0]
     inside = over_datasets(spreads)
     between = float(np.var(means, ddof=1)) / k
-    once = inside.trainings == 0
-    if once or between >= inside.variance:
+    if k > 2 or inside.trainings == 0 or between >= inside.variance:
         units = min(inside.units, between)
         return Spread(between, k - 1, between - units, units, inside.count)
     return inside
@@ -95,13 +101,14 @@ def over_datasets(spreads: Sequence[Spread]) -> Spread:
     return Spread(total[0], df, total[1], total[2], sum(s.count for s in spreads))
 
 
-def _joined(training: float, df: float, units: float, count: int) -> Spread:
+def _joined(training: float, df: float, units: float, count: int, left: float) -> Spread:
     if count == 1 and df == 0:
         return Spread(0.0, 0.0, 0.0, 0.0, 1)
     # By bad luck few trainings agree, and plain degrees of freedom then forget that they are few: count them as more
     # of the variance than they seem. Coverage with 3 seeds: 92 to 95 % without this factor, 94 to 95.5 % with it.
     weighed = training * (1 + 2 / df) if df > 0 else 0.0
-    freedom = _welch((weighed, df), (units, count - 1)) if weighed + units > 0 else max(df, count - 1.0)
+    known = (count - 1) * left
+    freedom = _welch((weighed, df), (units, known)) if weighed + units > 0 else max(df, known)
     return Spread(training + units, freedom, training, units, count)
 
 

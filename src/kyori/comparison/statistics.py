@@ -211,9 +211,11 @@ def estimate(blocks: Sequence[Block], *, share: bool = False) -> Estimate:
     0.75
     """
     units = [_units(block) for block in blocks]
-    if not blocks or any(u.shape[1] == 0 or np.isnan(u).any() for u in units):
+    if not blocks or any(u.shape[1] == 0 or np.isnan(u).any() for u, _ in units):
         return Estimate(math.nan, math.nan, math.nan)
-    value, spread = _combine(blocks, [float(u.mean()) for u in units], [of_mean(u) for u in units])
+    value, spread = _combine(
+        blocks, [float(u.mean()) for u, _ in units], [of_mean(u, left=left) for u, left in units]
+    )
     around = [block.around for block in blocks if block.around is not None]
     if around:
         return _around(value, spread, around)
@@ -246,13 +248,13 @@ def difference(
         seed: Seed of the sign flips.
     """
     pairs = [_paired(a, b) for a, b in zip(first, second, strict=True)]
-    if not pairs or any(a.shape[1] == 0 for a, _ in pairs):
+    if not pairs or any(a.shape[1] == 0 for a, _, _ in pairs):
         nothing = Spread(0.0, 0.0, 0.0, 0.0, 0)
         return Difference(math.nan, math.nan, math.nan, 1.0, math.nan, "none", 1.0, nothing)
-    means = [float(a.mean() - b.mean()) for a, b in pairs]
-    value, spread = _combine(first, means, [of_difference(a, b) for a, b in pairs])
-    gains = [a.mean(axis=0) - b.mean(axis=0) for a, b in pairs]
-    once = all(len(a) == len(b) == 1 for a, b in pairs) and len(pairs) == 1
+    means = [float(a.mean() - b.mean()) for a, b, _ in pairs]
+    value, spread = _combine(first, means, [of_difference(a, b, left=left) for a, b, left in pairs])
+    gains = [a.mean(axis=0) - b.mean(axis=0) for a, b, _ in pairs]
+    once = all(len(a) == len(b) == 1 for a, b, _ in pairs) and len(pairs) == 1
     test = "sign flips" if once and spread.count > 1 else "t"
     given = sign_flips(_weighted(first, gains), seed=seed) if flips or test == "sign flips" else math.nan
     if spread.df <= 0:
@@ -306,34 +308,41 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def _units(block: Block) -> np.ndarray:
-    """Values of the units ``(s, u)``; queries that were skipped in any training do not count."""
+def _units(block: Block) -> tuple[np.ndarray, float]:
+    """Values of the units ``(s, u)``, and the share of their variance that is left without what counts twice.
+
+    Queries that were skipped in any training do not count.
+    """
     values = np.atleast_2d(np.asarray(block.values, dtype=float))
     if values.shape[1] == 1:
-        return values
+        return values, 1.0
     answered = ~np.isnan(values).any(axis=0)
     if not answered.any():
-        return np.empty((len(values), 0))
+        return np.empty((len(values), 0)), 1.0
     units = influence(values[:, answered], None if block.groups is None else block.groups[answered])
-    if block.chance is None or block.groups is not None:  # of whole classes too little is counted twice
-        return units
-    return settled((units, block.chance))[0]
+    if block.chance is None:
+        return units, 1.0
+    (units,), left = settled((units, block.chance))
+    return units, left
 
 
-def _paired(first: Block, second: Block) -> tuple[np.ndarray, np.ndarray]:
-    """Units of both, of the queries that both answered; one mean a training where the queries differ."""
+def _paired(first: Block, second: Block) -> tuple[np.ndarray, np.ndarray, float]:
+    """Units of both, of the queries that both answered, and the share of the variance of their difference that is left.
+
+    One mean a training where the queries differ.
+    """
     a, b = (np.atleast_2d(np.asarray(block.values, dtype=float)) for block in (first, second))
     if a.shape[1] != b.shape[1]:
-        return np.nanmean(a, axis=1, keepdims=True), np.nanmean(b, axis=1, keepdims=True)
+        return np.nanmean(a, axis=1, keepdims=True), np.nanmean(b, axis=1, keepdims=True), 1.0
     answered = ~(np.isnan(a).any(axis=0) | np.isnan(b).any(axis=0))
     groups = None if first.groups is None or a.shape[1] == 1 else first.groups[answered]
     if not answered.any():
-        return a[:, :0], b[:, :0]
+        return a[:, :0], b[:, :0], 1.0
     units = influence(a[:, answered], groups), influence(b[:, answered], groups)
-    if first.chance is None or second.chance is None or groups is not None:
-        return units  # few classes tell chance badly: taken off, 12 of them rejected a true null in 10 % for Recall@1
-    one, other = settled((units[0], first.chance), (units[1], second.chance))
-    return one, other
+    if first.chance is None or second.chance is None:
+        return *units, 1.0
+    (one, other), left = settled((units[0], first.chance), (units[1], second.chance))
+    return one, other, left
 
 
 def _combine(

@@ -25,6 +25,7 @@ __all__ = [
 
 _LEVELS = (0.025, 0.975)
 _LEAST = 0.25  # of the variance is kept, however large chance seems
+_LEAST_OF_CLASSES = 0.5  # they are fewer, and tell it less well
 _CHUNK = 128  # resamples whose weights are held as floats at a time
 
 
@@ -88,9 +89,9 @@ class Bootstrap:
         """Return the interval of the mean of the ``(n,)`` values that are not NaN; NaN without resamples.
 
         Where the values depend on each other ``shares`` ``(n,)`` says what each item adds to the mean, in all its
-        roles, and ``chance`` ``(n,)`` what of that is counted twice (with items as units; of whole classes it is
-        little). Its variance is that of infinitely many resamples, times u / (u − 1) for u items or classes, which a
-        resample leaves out; its ends are those of :func:`share_interval` where all values lie between 0 and 1.
+        roles, and ``chance`` ``(n,)`` what of that is counted twice. The variance is that of infinitely many resamples,
+        times u / (u − 1) for u items or classes, which a resample leaves out; the ends are those of
+        :func:`share_interval` where all values lie between 0 and 1.
         """
         known = ~np.isnan(values)
         if self.replicates == 0 or not known.any():
@@ -100,19 +101,22 @@ class Bootstrap:
         if shares is None:
             shares, classes = values[known], None if classes is None else classes[known]
         units = influence(shares[None], classes)
-        if chance is not None and classes is None:
-            (units,) = settled((units, chance[None]))
-        return _of_units(mean, units[0], bounded=bounded)
+        left = 1.0
+        if chance is not None:
+            (units,), left = settled((units, chance[None]))
+        return _of_units(mean, units[0], bounded=bounded, left=left)
 
     def around(self, value: float, shares: NDArray[np.floating]) -> tuple[float, float]:
         """Return the interval of a value between 0 and 1 to which ``(n,)`` items add these shares."""
         return _of_units(value, influence(shares[None], self.classes)[0], bounded=True)
 
 
-def _of_units(value: float, units: NDArray[np.float64], *, bounded: bool) -> tuple[float, float]:
+def _of_units(
+    value: float, units: NDArray[np.float64], *, bounded: bool, left: float = 1.0
+) -> tuple[float, float]:
     u = len(units)
-    variance = float(units.var(ddof=1)) / u if u > 1 else 0.0
-    return share_interval(value, variance, u - 1, u) if bounded else mean_interval(value, variance, u - 1)
+    variance, df = float(units.var(ddof=1)) / u if u > 1 else 0.0, (u - 1) * left
+    return share_interval(value, variance, df, u) if bounded else mean_interval(value, variance, df)
 
 
 def influence(values: NDArray[np.floating], classes: NDArray[np.integer] | None) -> NDArray[np.float64]:
@@ -134,12 +138,18 @@ def influence(values: NDArray[np.floating], classes: NDArray[np.integer] | None)
     return means + (sums.T - means * counts) * (len(counts) / values.shape[1])
 
 
-def settled(*parts: tuple[NDArray[np.float64], NDArray[np.floating]]) -> list[NDArray[np.float64]]:
+def settled(
+    *parts: tuple[NDArray[np.float64], NDArray[np.floating]],
+) -> tuple[list[NDArray[np.float64]], float]:
     """Return units drawn together about their means, until chance is once in the variance of their mean.
 
     Args:
         parts: The ``(s, u)`` units of s trainings with the ``(s, n)`` chance in them; two of these for the variance of
             the difference of their means. What trainings do not have in common is left as it is.
+
+    Returns:
+        The units, and the share of the variance that is left. What was taken off is known no better than what it was
+        taken from, so the degrees of freedom of the rest are to be multiplied by that share.
     """
     signs = (1.0, -1.0)[: len(parts)]
     columns = sum(sign * units.mean(axis=0) for sign, (units, _) in zip(signs, parts, strict=True))
@@ -156,8 +166,9 @@ def settled(*parts: tuple[NDArray[np.float64], NDArray[np.floating]]) -> list[ND
     n, u = parts[0][1].shape[1], parts[0][0].shape[1]
     left = 1 - max(0.0, square) * u / n**2 / variance if variance > 0 else 1.0
     means = [units.mean(axis=1, keepdims=True) for units, _ in parts]
-    share = math.sqrt(max(left, _LEAST))
-    return [mean + share * (units - mean) for mean, (units, _) in zip(means, parts, strict=True)]
+    left = max(left, _LEAST if u == n else _LEAST_OF_CLASSES)
+    drawn = math.sqrt(left)
+    return [mean + drawn * (units - mean) for mean, (units, _) in zip(means, parts, strict=True)], left
 
 
 def mean_interval(mean: float, variance: float, df: float) -> tuple[float, float]:

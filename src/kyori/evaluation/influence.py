@@ -35,8 +35,9 @@ class Effects:
     Attributes:
         gains: By measure ``(m,)``, of each gallery item over all queries but itself; or ``(c,)``, of each class over
             the queries of other classes.
-        signed: By measure, the same sums with a sign drawn for each query: what pairs of a query and an item (class)
-            add cannot add up in it, and so its square is, on average, the sum of their squares.
+        signed: By measure, the same sums with a sign drawn for each query (for each class of queries): what pairs of a
+            query and an item (of two classes) add cannot add up in it, and so its square is, on average, the sum of
+            their squares. For classes what a class does to all others alike is no chance of a pair, and left out.
         lost: ``(m,)`` queries that have no positive without the item; zeros ``(c,)`` for classes.
     """
 
@@ -71,7 +72,13 @@ class EffectSums:
         units = int(task.gallery_classes.max()) + 1 if classes else len(task.gallery)
         self._gains = np.zeros((2 * len(measures), units))  # as they are, then signed
         # The same for every table of so many items: what two embeddings of them have in common stays so.
-        self._signs = np.random.default_rng(_SEED).choice([-1.0, 1.0], len(task.queries))
+        generator = np.random.default_rng(_SEED)
+        if classes:  # as many of one sign as of the other: they are few
+            drawn = 2.0 * generator.permutation(np.arange(units) % 2) - 1
+            self._signs = drawn[task.query_classes]
+            self._common = (drawn.sum() - drawn) / max(1, units - 1)  # the mean sign of the other classes
+        else:
+            self._signs, self._common = generator.choice([-1.0, 1.0], len(task.queries)), np.zeros(units)
         self._lost = np.zeros(units, np.int64)
         self._directed = ~task.undirected()
 
@@ -85,9 +92,10 @@ class EffectSums:
     def effects(self) -> Effects:
         """Return what was added up."""
         keys = [measure.key for measure in self._measures]
+        gains, signed = self._gains[: len(keys)], self._gains[len(keys) :]
         return Effects(
-            dict(zip(keys, self._gains[: len(keys)], strict=True)),
-            dict(zip(keys, self._gains[len(keys) :], strict=True)),
+            dict(zip(keys, gains, strict=True)),
+            dict(zip(keys, signed - self._common * gains, strict=True)),
             self._lost,
         )
 
@@ -155,6 +163,8 @@ def formula_of(measure: Measure) -> Formula:
             return Formula(_first_hit, at_k, np.ones_like)
         case "mrr":
             return Formula(_first_share, nowhere, np.ones_like)
+        case "mrr@k":
+            return Formula(_first_share, at_k, np.ones_like)
         case "precision":
             return Formula(_hit, at_k, at_k)
         case "r-precision":
@@ -179,7 +189,7 @@ def _first_hit(rank: Counts, nth: Counts, limit: Counts) -> Floats:
 
 
 def _first_share(rank: Counts, nth: Counts, limit: Counts) -> Floats:
-    return (nth == 1) / rank
+    return np.where((nth == 1) & (rank <= limit), 1 / rank, 0.0)
 
 
 def _precision(rank: Counts, nth: Counts, limit: Counts) -> Floats:

@@ -8,7 +8,7 @@ from ..errors import ArgumentError, nearest_name
 
 __all__ = ["CLUSTERING", "DEFAULT", "GEOMETRY", "RETRIEVAL", "VERIFICATION", "Measure", "plan_measures"]
 
-RETRIEVAL = ("recall", "precision", "r-precision", "map@r", "map@k", "map", "ndcg", "mrr")
+RETRIEVAL = ("recall", "precision", "r-precision", "map@r", "map@k", "map", "ndcg", "mrr", "mrr@k")
 VERIFICATION = ("auc", "eer", "tar", "accuracy", "best-accuracy")
 CLUSTERING = ("nmi", "ami", "ari", "purity", "b-cubed", "pairwise-f1")
 GEOMETRY = (
@@ -22,9 +22,10 @@ DEFAULT = (
 )  # fmt: skip
 
 _PER_K = ("recall", "precision", "ndcg")
+_CUT_AT_K = ("map", "mrr")  # measures of the whole ranking, and of its first k
 _KNOWN = (
     "recall", "recall@1", "precision", "precision@5", "r-precision", "map@r", "map", "map@10", "ndcg", "ndcg@10",
-    "mrr", "tar@far=1e-3", "hubness@10", "accuracy@0.5", *VERIFICATION, *CLUSTERING, *GEOMETRY,
+    "mrr", "mrr@10", "tar@far=1e-3", "hubness@10", "accuracy@0.5", *VERIFICATION, *CLUSTERING, *GEOMETRY,
 )  # fmt: skip
 
 
@@ -74,13 +75,15 @@ def _expand(name: str, ks: Sequence[int], far: Sequence[float], threshold: float
         return [_at_threshold(threshold)]
     if name in _AT_ANY_K:
         return [Measure(name, name, k=10)]
-    if name in (*RETRIEVAL, *VERIFICATION, *CLUSTERING, *GEOMETRY) and name != "map@k":
+    if name in (*RETRIEVAL, *VERIFICATION, *CLUSTERING, *GEOMETRY) and not name.endswith("@k"):
         return [Measure(name, name)]
     family, _, argument = name.partition("@")
     if family in _AT_ANY_K and argument.isdecimal():
         return [_at_k(family, family, int(argument))]
-    if family in (*_PER_K, "map") and argument.isdecimal():
-        return [_at_k(family, "map@k" if family == "map" else family, int(argument))]
+    if family in _PER_K and argument.isdecimal():
+        return [_at_k(family, family, int(argument))]
+    if family in _CUT_AT_K and argument.isdecimal():
+        return [_at_k(family, f"{family}@k", int(argument))]
     number = _number(argument.removeprefix("far=" if family == "tar" else ""))
     if number is not None and family == "tar" and argument.startswith("far="):
         return [_at_far(number)]

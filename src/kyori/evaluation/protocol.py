@@ -58,8 +58,8 @@ def evaluate(
         measures: Names, each one of ``recall precision r-precision map@r map ndcg mrr auc eer tar accuracy
             best-accuracy nmi ami ari purity b-cubed pairwise-f1 silhouette distance-ratio alignment uniformity
             effective-rank hubness robin-hood``, or with its argument ``recall@1 precision@5 map@10 ndcg@10
-            tar@far=1e-3 accuracy@0.5 hubness@5``. A usual choice when left out; clustering is in it where k-means
-            is quick, that is up to 10⁷ pairs of an item and a class (see provenance ``left_out``).
+            mrr@10 tar@far=1e-3 accuracy@0.5 hubness@5``. A usual choice when left out; clustering is in it where
+            k-means is quick, that is up to 10⁷ pairs of an item and a class (see provenance ``left_out``).
         ks: The k of a bare ``recall``, ``precision``, ``ndcg``.
         far: The false-accept rates of a bare ``tar``, between 0 and 1.
         threshold: Distance below which a pair counts as the same, for a bare ``accuracy``.

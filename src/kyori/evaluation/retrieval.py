@@ -139,10 +139,12 @@ def retrieve(
 def _measure(ranks: Ranks, measure: Measure) -> Values:
     rank, query, R, k = ranks.rank, ranks.query, ranks.positives, measure.k
     match measure.family:
-        case "recall" | "mrr":
+        case "recall" | "mrr" | "mrr@k":
             first = np.full(len(R), np.inf)
             first[query[::-1]] = rank[::-1]  # the last to be written is the first of each query
-            return (first <= k).astype(np.float64) if measure.family == "recall" else 1 / first
+            if measure.family == "recall":
+                return (first <= k).astype(np.float64)
+            return 1 / first if measure.family == "mrr" else np.where(first <= k, 1 / first, 0.0)
         case "precision":
             return precision(rank, query, np.full_like(R, k))
         case "r-precision":
@@ -211,7 +213,7 @@ def _depth(measure: Measure, task: Task, effects: Unit | None) -> int:
         shallow = effects == "query" and measure.family in ("recall", "precision")
         return min(measure.k, len(task.gallery)) if shallow else len(task.gallery)
     match measure.family:
-        case "recall" | "mrr":
+        case "recall" | "mrr" | "mrr@k":
             return 0
         case "r-precision" | "map@r":
             return max(1, int(task.positive_counts().max()))

@@ -97,28 +97,25 @@ def count_pairs(
 ) -> tuple[PairCounts, ItemCounts]:
     """Count every query with every gallery item but itself; within one table each pair counts from both ends."""
     grid = _Grid.of(task, block_rows)
-    cells = np.zeros(2 * _CELLS, np.int64)
+    same_cells, different_cells = np.zeros((2, _CELLS), np.int64)
     items = np.zeros((len(task.queries), 2, grid.bins), np.float32)
     accepted = np.zeros((2, len(thresholds), len(task.queries)), np.int64)
     for rows, distances in distance_blocks(task.queries, task.gallery, task.metric, block_rows):
-        b = len(distances)
-        same = task.positives(rows)
         cell = grid.cell(distances)
-        side = 2 * np.arange(b)[:, None] + same
-        binned = np.bincount((side * grid.bins + grid.bin_of_cell[cell]).ravel(), minlength=2 * b * grid.bins)
-        items[rows] = binned.reshape(b, 2, grid.bins)
-        cells += np.bincount((cell + same * _CELLS).ravel(), minlength=2 * _CELLS)
-
-        # A query with itself (or its sequence) was counted as a different pair; taking it off is cheaper.
-        itself = task.excluded_pairs(rows)
-        np.subtract.at(cells, cell[itself], 1)
-        np.subtract.at(items[rows, 0], (itself[0], grid.bin_of_cell[cell[itself]]), 1)
+        # All pairs at once, then what is no different pair taken off again: cheaper than to tell each pair's kind.
+        different_cells += np.bincount(cell.ravel(), minlength=_CELLS)
+        items[rows, 0] = grid.binned(np.arange(len(cell))[:, None], cell)
+        pairs, itself = task.positive_pairs(rows), task.excluded_pairs(rows)
+        np.add.at(same_cells, cell[pairs], 1)
+        items[rows, 1] = grid.binned(pairs[0], cell[pairs], len(cell))
+        for row, column in (pairs, itself):
+            np.subtract.at(different_cells, cell[row, column], 1)
+            items[rows, 0] -= grid.binned(row, cell[row, column], len(cell))
         distances[itself] = np.inf
         for i, threshold in enumerate(thresholds):
-            below = distances < threshold
-            accepted[1, i, rows] = (below & same).sum(axis=1)
-            accepted[0, i, rows] = (below & ~same).sum(axis=1)
-    counts = grid.pair_counts(cells[_CELLS:], cells[:_CELLS])
+            accepted[1, i, rows] = np.bincount(pairs[0], distances[pairs] < threshold, len(cell))
+            accepted[0, i, rows] = (distances < threshold).sum(axis=1) - accepted[1, i, rows]
+    counts = grid.pair_counts(same_cells, different_cells)
     return counts, ItemCounts(items[:, 1], items[:, 0], accepted[1], accepted[0])
 
 
@@ -191,6 +188,14 @@ class _Grid:
     def cell(self, distances: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the nearest cell of each distance, so that equal distances never fall apart by rounding."""
         return ((distances - self.low) * (1 / self.width) + 0.5).astype(np.int64)
+
+    def binned(
+        self, row: NDArray[np.int64], cell: NDArray[np.int64], rows: int | None = None
+    ) -> NDArray[np.int64]:
+        """Return ``(rows, bins)``: how many of the cells of each row lie in each bin."""
+        rows = len(cell) if rows is None else rows
+        place = row * self.bins + self.bin_of_cell[cell]
+        return np.bincount(place.ravel(), minlength=rows * self.bins).reshape(rows, self.bins)
 
     def pair_counts(self, same: NDArray[np.int64], different: NDArray[np.int64]) -> PairCounts:
         used = np.flatnonzero(same + different)

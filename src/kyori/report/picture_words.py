@@ -48,7 +48,7 @@ PICTURES: dict[str, tuple[str, str]] = {
         "Both axes are stretched so that normally distributed distances give straight lines. Lower and further left is "
         "better; on the grey diagonal both errors are equally frequent.",
         "距離が正規分布に従うとき直線になるように、両軸を変換しています。左下にあるほど良く、灰色の対角線上では"
-        "2 種類の誤りが等しくなります。",
+        " 2 種類の誤りが等しくなります。",
     ),
     "det.y": ("pairs of one class refused (FRR)", "同じクラスのペアを退けた割合（FRR）"),
     "det.x": ("pairs of different classes accepted (FAR)", "違うクラスのペアを受け入れた割合（FAR）"),

@@ -66,6 +66,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "budget.augmentation": ("Augmentation", "データ拡張"),
     "budget.folds": ("Folds", "分割数"),
     "budget.datasets": ("Data sets", "データセット"),
+    "value.so_many_items": ("{n} items", "{n} 件"),
+    "value.all training items, no epochs": (
+        "all training items, no epochs",
+        "学習データの全件（エポックなし）",
+    ),
+    "value.nothing": ("nothing", "なし"),
     "value.seen classes": ("seen classes", "学習したクラス"),
     "value.unseen classes": ("unseen classes", "学習していないクラス"),
     "value.none": ("none", "なし"),
@@ -326,6 +332,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Mean of 1 / rank of the first item of the query's class.",
         "同じクラスが最初に現れた順位の逆数を平均した値です。",
     ),
+    "explain.mrr@": (
+        "Mean of 1 / rank of the first item of the query's class, 0 where it is not among the {k} nearest.",
+        "同じクラスが最初に現れた順位の逆数を平均した値です。上位 {k} 件になければ 0 とします。",
+    ),
     "explain.auc": (
         "Chance that a pair of one class lies closer than a pair of different classes.",
         "同じクラスのペアが、違うクラスのペアより近い確率です。",
@@ -386,6 +396,7 @@ _NAMES = {
     "map@": "MAP@{k}",
     "ndcg@": "nDCG@{k}",
     "mrr": "MRR",
+    "mrr@": "MRR@{k}",
     "auc": "ROC AUC",
     "eer": "EER",
     "tar@far=": "TAR@FAR {k}",
