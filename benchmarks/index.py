@@ -1,28 +1,31 @@
 """An index in a folder beside raw FAISS at the same settings: queries a second, latency, build time, memory, opening.
 
-Both search the same clustered vectors with the same factory string and the same efSearch or nprobe, in turns
-in one process; memory and opening are measured in processes of their own.
+Both search the same clustered vectors with the same factory string and the same efSearch or nprobe, call by call in
+turns in one process; memory and opening are measured in processes of their own. A factory is built by both, in turns.
 
     python benchmarks/index.py                                  # 100,000 × 128: Flat, HNSW32, IVF1024,Flat
-    python benchmarks/index.py --vectors 1000000 --factories HNSW32
+    python benchmarks/index.py --vectors 1000000 --factories HNSW32 --rounds 1
     python benchmarks/index.py --smoke                          # 3,000 × 32, to see that it runs
 """
 
 import argparse
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 
 import kyori
 from kyori.index import Index
+from kyori.index.factory import choose
 
 BATCHES = (1, 64, 256, 1024)
 clock: Callable[[], float] = time.perf_counter
@@ -40,42 +43,59 @@ def clustered(n: int, d: int, seed: int = 0) -> np.ndarray:
     return rows
 
 
-def raw_index(X: np.ndarray, factory: str, path: Path) -> tuple[object, float, float]:
-    """Train, add and write with FAISS alone; return the index, seconds without and with writing."""
+def gaussian(n: int, d: int, seed: int = 0) -> np.ndarray:
+    """Return independent normal numbers (n, d): no neighbour is much nearer than any other vector."""
+    return np.random.default_rng(seed).standard_normal((n, d), np.float32)
+
+
+def raw_index(X: np.ndarray, factory: str, path: Path) -> tuple[Any, float]:
+    """Train, add and write with FAISS alone, to the disk as Kyori does; return the index and the seconds."""
     start = clock()
-    index = faiss.index_factory(X.shape[1], factory)
+    index = faiss.index_factory(X.shape[1], choose(len(X)) if factory == "auto" else factory)
     if not index.is_trained:
         index.train(X)
     index.add(X)
-    built = clock() - start
     faiss.write_index(index, str(path))
-    return index, built, clock() - start
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    return index, clock() - start
 
 
-def seconds_of(run: Callable[[], object], least: float) -> float:
-    """Return the median time of one call, over at least ``least`` seconds and 3 calls."""
-    times: list[float] = []
-    while sum(times) < least or len(times) < 3:
-        start = clock()
-        run()
-        times.append(clock() - start)
-    return float(np.median(times))
+def kyori_index(X: np.ndarray, factory: str, path: Path) -> tuple[Index, float]:
+    """Make an index in a folder, recall measured, on the disk; return it and the seconds."""
+    start = clock()
+    index = kyori.open_index(path, factory=factory)
+    index.add(np.arange(len(X)), X)
+    index.save()
+    return index, clock() - start
 
 
-def compare_search(index: Index, raw: object, queries: np.ndarray, least: float) -> None:
-    """Print both speeds for each batch size: the median over turns, so that both see the same machine."""
+def compare_search(index: Index, raw: Any, queries: np.ndarray, least: float) -> None:
+    """Print both speeds for each batch size; calls take turns, so that both see the same machine."""
     for size in BATCHES:
         batch = queries[:size]
-        ours, theirs = [], []
-        for _ in range(5):
-            ours.append(seconds_of(lambda batch=batch: index.search(batch, K), least))
-            theirs.append(seconds_of(lambda batch=batch: raw.search(batch, K), least))  # type: ignore[attr-defined]
-        a, b = float(np.median(ours)), float(np.median(theirs))
+        times: tuple[list[float], list[float]] = [], []
+        calls = (lambda batch=batch: index.search(batch, K)), (lambda batch=batch: raw.search(batch, K))
+        turn = 0
+        while turn < 10 or sum(times[0]) < least:
+            for side in (0, 1) if turn % 2 else (1, 0):
+                start = clock()
+                calls[side]()
+                times[side].append(clock() - start)
+            turn += 1
+        a, b = (float(np.median(side)) for side in times)
         print(
             f"  batch {size:5d}   kyori {size / a:10,.0f} queries/s   raw {size / b:10,.0f}   ratio {b / a:.3f}"
-            f"   added {1e3 * (a - b):+.3f} ms a call",
+            f"   added {1e3 * (a - b):+.3f} ms a call, {turn} turns",
             flush=True,
         )
+
+
+def new_recall(index: Index, X: np.ndarray, queries: np.ndarray) -> float:
+    """Return recall@10 of queries that are not in the index."""
+    true = faiss.knn(queries, X, K)[1]
+    found = index.search(queries, K).ids
+    return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(true, found, strict=True)]))
 
 
 CHILD = """
@@ -109,39 +129,103 @@ def opened(kind: str, path: Path, d: int) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
-def effort_to(raw: object, report: dict[str, object]) -> None:
+def effort_to(raw: Any, report: dict[str, Any]) -> None:
     """Let raw FAISS search as wide as the index decided to."""
     effort = report.get("effort")
     if effort:
         faiss.ParameterSpace().set_index_parameter(raw, effort[0], effort[1])
 
 
-def benchmark(X: np.ndarray, factory: str, least: float) -> None:
+def benchmark(X: np.ndarray, queries: np.ndarray, factory: str, least: float, rounds: int) -> None:
     n, d = X.shape
-    queries = X[np.random.default_rng(1).integers(n, size=1024)] + 0.05
     with tempfile.TemporaryDirectory() as folder:
-        raw, built, written = raw_index(X, factory, Path(folder) / "raw.faiss")
-        start = clock()
-        index = kyori.open_index(Path(folder) / "index", factory=factory)
-        index.add(np.arange(n), X)
-        index.save()
-        ours = clock() - start
-        report = index.statistics()["search"]
+        place, file = Path(folder) / "index", Path(folder) / "raw.faiss"
+        raw, theirs = raw_index(X, factory, file)
+        index, ours = kyori_index(X, factory, place)
+        spent = [ours], [theirs]
+        for _ in range(rounds - 1):
+            index.close()
+            shutil.rmtree(place)
+            raw, theirs = raw_index(X, factory, file)
+            index, ours = kyori_index(X, factory, place)
+            spent[0].append(ours)
+            spent[1].append(theirs)
+        facts = index.statistics()
+        report = facts["search"]
         effort_to(raw, report)
-        print(f"{factory}, {n:,} × {d}: recall@10 {report['recall']:.3f}, effort {report['effort']}")
         print(
-            f"  build   kyori {ours:.2f} s (recall measured)   raw {built:.2f} s, with its file {written:.2f} s"
-            f"   ratio {ours / written:.2f}"
+            f"{factory} ({facts['built']}), {n:,} × {d}: recall@10 {report['recall']:.3f}, of new queries"
+            f" {new_recall(index, X, queries[:500]):.3f}, effort {report['effort']}"
+        )
+        ours, theirs = (float(np.median(side)) for side in spent)
+        print(
+            f"  build   kyori {ours:.2f} s (recall measured)   raw {theirs:.2f} s   ratio {ours / theirs:.2f}"
         )
         compare_search(index, raw, queries, least)
         index.close()
         del raw
-        a, b = opened("kyori", Path(folder) / "index", d), opened("raw", Path(folder) / "raw.faiss", d)
+        for name, found in (("kyori", opened("kyori", place, d)), ("raw", opened("raw", file, d))):
+            print(
+                f"  opening {name:5s} {found[0]:.3f} s, first query {1e3 * found[1]:.1f} ms,"
+                f" {found[2]:,.0f} MiB after 200"
+            )
+        if rounds == 1:
+            return
+        a, b = (
+            peak_of_build(kind, n, d, factory, Path(folder) / f"again-{kind}") for kind in ("kyori", "raw")
+        )
+        print(f"  peak of a build   kyori {a:,.0f} MiB   raw {b:,.0f} MiB   ratio {a / b:.2f}", flush=True)
+
+
+def alone(X: np.ndarray, queries: np.ndarray, factory: str) -> None:
+    """Build without raw FAISS beside it; print seconds, recall and opening."""
+    n, d = X.shape
+    with tempfile.TemporaryDirectory() as folder:
+        index, seconds = kyori_index(X, factory, Path(folder) / "index")
+        facts = index.statistics()
+        report = facts["search"]
         print(
-            f"  opening   kyori {a[0]:.3f} s, first query {1e3 * a[1]:.1f} ms, {a[2]:,.0f} MiB after 200"
-            f"   raw {b[0]:.3f} s, {1e3 * b[1]:.1f} ms, {b[2]:,.0f} MiB   ratio of memory {a[2] / b[2]:.2f}",
+            f"{factory} ({facts['built']}), {n:,} × {d}: built in {seconds:.0f} s ({time.process_time():.0f} s of CPU),"
+            f" recall@10 {report['recall']:.3f}, effort {report['effort']}",
             flush=True,
         )
+        index.close()
+        found = opened("kyori", Path(folder) / "index", d)
+        print(
+            f"  opening {found[0]:.3f} s, first query {1e3 * found[1]:.1f} ms, {found[2]:,.0f} MiB after 200",
+            flush=True,
+        )
+        with kyori.open_index(Path(folder) / "index", read_only=True) as index:
+            print(f"  recall@10 of new queries {new_recall(index, X, queries[:500]):.3f}", flush=True)
+            for size in BATCHES:
+                took = []
+                for _ in range(5):
+                    start = clock()
+                    index.search(queries[:size], K)
+                    took.append(clock() - start)
+                print(f"  batch {size:5d}   {size / float(np.median(took)):10,.0f} queries/s", flush=True)
+
+
+def peak_of_build(kind: str, n: int, d: int, factory: str, place: Path) -> float:
+    """Return the MiB that a process of its own takes to build at most, the vectors it is given included."""
+    words = [sys.executable, __file__, "--peak", kind, str(n), str(d), factory, str(place)]
+    return float(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def show_peak(kind: str, n: int, d: int, factory: str, place: Path) -> None:
+    warm_up()
+    with open("/proc/self/statm") as file:
+        before = int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    X = clustered(n, d)
+    (raw_index if kind == "raw" else kyori_index)(X, factory, place)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
+
+
+def warm_up() -> None:
+    """Import what the first index imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        index, _ = kyori_index(clustered(30_000, 8), "IVF4,Flat", Path(folder) / "index")
+        index.close()
 
 
 def main() -> None:
@@ -157,15 +241,33 @@ def main() -> None:
         action="store_true",
         help="count CPU seconds (opening apart): for a machine that others use too",
     )
+    parser.add_argument("--gauss", action="store_true", help="noise without any clusters, the worst there is")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="builds by each side; 1 leaves out their memory"
+    )
+    parser.add_argument("--alone", action="store_true", help="without raw FAISS: build, recall, opening")
+    parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.peak:
+        kind, n, d, factory, place = options.peak
+        show_peak(kind, int(n), int(d), factory, Path(place))
+        return
     if options.cpu_time:
         globals()["clock"] = time.process_time
     if options.smoke:
         options.vectors, options.dimensions = 3_000, 32
         options.factories = ["Flat", "HNSW16", "IVF16,Flat"]
-    X = clustered(options.vectors, options.dimensions)
+    warm_up()
+    draw = gaussian if options.gauss else clustered
+    everything = draw(options.vectors + BATCHES[-1], options.dimensions)
+    X, queries = everything[: options.vectors], everything[options.vectors :]
     for factory in options.factories:
-        benchmark(X, factory, 0.005 if options.smoke else 0.3)
+        if options.alone:
+            alone(X, queries, factory)
+            continue
+        benchmark(
+            X, queries, factory, 0.005 if options.smoke else 2.0, 1 if options.smoke else options.rounds
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"peak of this process {peak:,.0f} MiB; {faiss.omp_get_max_threads()} threads, {os.cpu_count()} cores"

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from kyori.errors import ArgumentError, DataError, DegenerateWarning, FileFormatError
 from kyori.evaluation import Calibration, calibrate
-from kyori.evaluation.calibration import clopper_pearson
+from kyori.evaluation.pair_units import clopper_pearson
 from oracles import evaluation as oracle
 
 
@@ -81,6 +81,57 @@ def test_pairs_that_share_items_get_wider_intervals_over_items():
     assert honest.resampled == "items"
     assert honest.threshold == loose.threshold
     assert honest.tar.high - honest.tar.low > 1.5 * (loose.tar.high - loose.tar.low)
+
+
+def test_intervals_over_classes_hold_for_people_that_nobody_has_seen():
+    """Each draw has other identities; those over items are too narrow for that, binomial ones by far."""
+
+    def people(generator, count, each):
+        centres = generator.normal(size=(count, 1, 4))
+        items = centres + 0.3 * np.exp(generator.normal(size=(count, 1, 1)) / 2) * generator.normal(
+            size=(count, each, 4)
+        )
+        return items.reshape(-1, 4), np.repeat(np.arange(count), each)
+
+    def all_pairs(items, names):
+        first, second = np.triu_indices(len(items), 1)
+        both = np.stack([first, second], axis=1)
+        return np.linalg.norm(items[first] - items[second], axis=1), names[both], both
+
+    levels, names, _ = all_pairs(*people(np.random.default_rng(9), 700, 2))
+    true = np.sort(levels[names[:, 0] != names[:, 1]])
+    inside = {"classes": [], "items": [], "pairs": []}
+    for seed in range(60):
+        levels, names, both = all_pairs(*people(np.random.default_rng(seed), 40, 3))
+        same = names[:, 0] == names[:, 1]
+        for kind, units in (("classes", {"classes": names}), ("items", {"items": both}), ("pairs", {})):
+            found = calibrate(levels, same, far=0.05, **units)
+            assert found.resampled == kind
+            came = np.searchsorted(true, found.threshold) / len(true)
+            inside[kind].append(found.far.low <= came <= found.far.high)
+    held = {kind: np.mean(found) for kind, found in inside.items()}
+    assert held["classes"] >= 0.88
+    assert held["classes"] > held["items"] > held["pairs"]
+
+
+@pytest.mark.parametrize("kind", ["items", "classes"])
+def test_what_was_never_seen_is_not_known_to_be_impossible(kind):
+    """Not one of 4,560 different pairs of 96 items passes; the interval is wider than that of so many coins."""
+    generator = np.random.default_rng(0)
+    place = 9 * np.repeat(np.arange(12), 8) + generator.normal(size=96)
+    first, second = np.triu_indices(96, 1)
+    same, ends = first // 8 == second // 8, np.stack([first, second], axis=1)
+    with pytest.warns(DegenerateWarning):
+        found = calibrate(
+            np.abs(place[first] - place[second]),
+            same,
+            far=1e-5,
+            **{kind: ends if kind == "items" else ends // 8},
+        )
+    coins = clopper_pearson(0, int((~same).sum()))
+    assert (found.far.value, found.far.low) == (0, 0)
+    assert coins.high < found.far.high < 0.5
+    assert found.threshold_low <= found.threshold < found.threshold_high
 
 
 def test_a_rate_that_the_pairs_cannot_resolve_is_said_with_the_number_needed():
@@ -164,6 +215,7 @@ def test_a_damaged_file_is_refused(tmp_path, change):
         ({"far": 0.1, "confidence": 95}, "confidence must lie"),
         ({"far": 0.1, "prior": 1}, "prior must lie"),
         ({"far": 0.1, "items": [1, 2]}, r"items must have shape \(4, 2\)"),
+        ({"far": 0.1, "items": [[1, 2]] * 4, "classes": [[1, 2]] * 4}, "not both"),
     ],
 )
 def test_mistakes_are_named(options, message):

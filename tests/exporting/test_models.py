@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 import kyori
+from kyori.data import Preprocess
+from kyori.data.kinds import collate
 from kyori.errors import ArgumentError, KyoriError
 from kyori.exporting import export
 from kyori.exporting.formats import onnx_encoder, write
@@ -105,6 +107,17 @@ def test_other_networks(tmp_path, shape, backbone, pooling):
     for quantize, tolerance in ((None, 1e-4), ("float16", 2e-2)):
         encode = write(embedder, tmp_path / f"{quantize}.onnx", "onnx", quantize).encode
         np.testing.assert_allclose(encode_all(encode, rows), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["array", "set"])
+def test_arrays_and_sets(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    items = [rng.normal(size=(m if kind == "set" else 9, 5)).astype("f") for m in (2, 7, 1, 4)]
+    scale = Preprocess(kind, (5,) if kind == "set" else (9, 5), (1.0,) * 5, (2.0,) * 5)
+    embedder = Embedder.create("mlp", scale, embedding_size=4, seed=0).eval()
+    encode = write(embedder, tmp_path / "model.onnx", "onnx", None).encode
+    rows = scale.prepare(collate(kind, items)).numpy()
+    np.testing.assert_allclose(encode_all(encode, rows), embedder.encode(items), atol=1e-5)
 
 
 def test_a_network_that_cannot_be_traced(tmp_path):

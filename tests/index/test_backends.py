@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import kyori
 from kyori.errors import ArgumentError, DataError
 from kyori.index import KReciprocal, QueryExpansion
 from kyori.neighbors import nearest
@@ -218,6 +219,42 @@ def test_reranking_works_everywhere(place):
     assert expanded.ids.shape == looked.ids.shape == (4, 10)
     assert (looked.ids[:, 0] == plain.ids[:, 0]).all()
     assert (np.diff(looked.distances) >= 0).all()
+
+
+def test_it_moves_to_another_place_and_back(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("kyori.index.base._BLOCK", 100)  # several batches
+    index, X = filled(place, metric="cosine")
+    index.delete([7])
+    with kyori.open_index(tmp_path / "copy", metric="cosine") as copy:
+        assert index.copy_to(copy) == len(copy) == 239
+        assert copy.columns == index.columns
+        np.testing.assert_array_equal(copy.search(X[:9], 3).ids[:, 0], index.search(X[:9], 3).ids[:, 0])
+        index.delete(np.arange(100))
+        index.upsert([200], X[[0]], labels=["else"], columns={"price": [0]})
+        copy.copy_to(index)
+        assert index.ids().tolist() == copy.ids().tolist()
+        assert index.get([200]).columns["price"].tolist() == [100.0]
+    with (
+        kyori.open_index(tmp_path / "other") as other,
+        pytest.raises(ArgumentError, match="must measure cosine"),
+    ):
+        index.copy_to(other)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_vectors(place):
+    n, X = 100_000, vectors(100_000, 4)
+    index = place.open(factory="Flat")
+    index.add([f"鳥{i}" for i in range(n)], X, labels=np.arange(n) % 7)
+    assert len(index) == n
+    assert index.search(X[::5000], 1).ids[:, 0].tolist() == [f"鳥{i}" for i in range(0, n, 5000)]
+    assert index.delete(["鳥0", "鳥14"]) == 2
+    index.close()
+    index = place.open()
+    assert len(index) == n - 2
+    kept = np.setdiff1d(np.arange(0, n, 7), [0, 14])
+    true = kept[nearest(X[:1], X[kept], 5).ids[0]]
+    assert index.search(X[0], 5, where={"label": 0}).ids[0].tolist() == [f"鳥{i}" for i in true]
 
 
 def test_many_batches(place, monkeypatch):

@@ -87,6 +87,22 @@ def test_indexing_again_replaces_and_another_model_is_refused(indexed, capsys):
     assert run(["index", str(folder), str(photos), "--overwrite"]) == 0
 
 
+def test_an_index_moves_without_the_model(indexed, tmp_path, capsys):
+    folder, photos = indexed
+    place = str(tmp_path / "elsewhere")
+    for arguments, code in (([], 0), ([], 2), (["--url", str(folder / "index"), "--overwrite"], 2)):
+        capsys.readouterr()
+        assert run(["index", str(folder), "--copy-to", place, "--json", *arguments]) == code, arguments
+        if code == 0:
+            facts = json.loads(capsys.readouterr().out)
+            assert (facts["url"], facts["vectors"], facts["recall_at_10"]) == (place, 60, 1.0)
+    shutil.rmtree(folder / "index")
+    assert run(["search", str(folder), "鳥/3.png", "-k", "3"]) == 0
+    assert run(["index", str(folder), str(photos), "--url", place]) == 0  # still this model's
+    assert run(["index", str(folder), "--copy-to", place]) == 2
+    assert "another place" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line(trained, indexed, tmp_path, capsys):
     bare, photos = trained
     folder, _ = indexed

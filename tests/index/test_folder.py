@@ -88,10 +88,21 @@ def test_auto_chooses_by_size(tmp_path, monkeypatch):
         assert index.statistics()["search"]["recall"] >= 0.95
 
 
-@pytest.mark.parametrize("wrong", ["Flatt", "IDMap,Flat", "", "PQ5"])
+@pytest.mark.parametrize("wrong", ["Flatt", "IDMap,Flat", "", "PQ0"])
 def test_factories_that_cannot_be_are_refused_at_once(wrong, tmp_path):
     with pytest.raises(ArgumentError, match=r"FAISS|factory"):
         kyori.open_index(tmp_path / "i", factory=wrong).add([1], vectors(1))
+
+
+def test_codes_must_divide_the_dimension_that_comes(tmp_path):
+    with kyori.open_index(tmp_path / "index", factory="IVF2,PQ16x4np") as index:
+        with pytest.raises(ArgumentError, match=r"no index 'IVF2,PQ16x4np' for vectors of 24 numbers"):
+            index.add([0], np.ones((1, 24)))
+        assert len(index) == 0
+        index.add([0], np.ones((1, 32)))
+        with pytest.raises(ArgumentError, match="vectors of 32 numbers"):
+            index.compact("PQ5")
+        assert len(index) == 1
 
 
 @pytest.mark.parametrize("made", ["Flat", "HNSW8", "IVF8,Flat"])

@@ -10,19 +10,31 @@ from kyori.recognition import calibrate_gallery, calibrate_pairs, calibrate_tabl
 
 @pytest.mark.parametrize("far", [1e-2, 5e-2])
 def test_the_requested_far_is_realised_within_its_interval(held_out, far):
-    """In most random splits; the interval is one of the calibration alone, the other half adds its own noise."""
+    """The held-out items are the population: drawn with replacement, so that the true rate is known."""
     rng = np.random.default_rng(0)
+    rows, same = pairs_of(held_out)
+    different = np.sort(pair_distances(held_out.vectors, rows, "euclidean")[~same])
     inside, ratio = [], []
-    for _ in range(8):
-        order = rng.permutation(len(held_out))
-        here, there = held_out.take(order[:250]), held_out.take(order[250:])
-        found = calibrate_table(here, "euclidean", far=far, bootstrap=60).calibration
-        rows, same = pairs_of(there)
-        came = float(found.decide(pair_distances(there.vectors, rows, "euclidean")[~same]).mean())
+    for _ in range(30):
+        drawn = rng.integers(len(held_out), size=150)
+        few = kyori.VectorTable(vectors=held_out.vectors[drawn], labels=held_out.labels[drawn])
+        found = calibrate_table(few, "euclidean", far=far).calibration
+        came = float(np.searchsorted(different, found.threshold)) / len(different)
         inside.append(found.far.low <= came <= found.far.high)
         ratio.append(came / far)
-    assert np.mean(inside) >= 0.6
-    assert 0.75 < np.mean(ratio) < 1.3
+    assert np.mean(inside) >= 0.86
+    assert 0.85 < np.mean(ratio) < 1.2
+
+
+def test_a_table_is_calibrated_for_new_items_or_for_new_classes(held_out):
+    few = held_out.take(np.arange(200))
+    items = calibrate_table(few, "euclidean", far=0.05).calibration
+    classes = calibrate_table(few, "euclidean", far=0.05, unit="class").calibration
+    assert (items.resampled, classes.resampled) == ("items", "classes")
+    assert items.threshold == classes.threshold
+    assert classes.far.high - classes.far.low > 1.5 * (items.far.high - items.far.low)
+    with pytest.raises(ArgumentError, match="unit must be 'item' or 'class'"):
+        calibrate_table(few, "euclidean", far=0.05, unit="classes")
 
 
 def test_pairs_that_share_items_have_wider_intervals_than_binomial_ones(held_out):

@@ -46,6 +46,7 @@ def malformed(seed: int) -> Iterator[bytes]:
         _wrong_kind,
         _noise,
         _deep,
+        _huge,
     )
     while True:
         yield draw.choice(makers)(draw)
@@ -191,6 +192,23 @@ def _deep(draw: random.Random) -> bytes:
         (b"[" * count, b'{"a":' * count, b'{"items":' + b"[" * count + b"]" * count + b"}", b"1" * count)
     )
     return request("POST", draw.choice(PATHS), body)
+
+
+def _huge(draw: random.Random) -> bytes:
+    """More items, pairs, ids or bytes than anyone asks for."""
+    path, body = draw.choice(
+        (
+            ("/embed", b'{"items": [' + b'{"id": 3},' * 15_000 + b'{"id": 3}]}'),
+            ("/search", b'{"items": [{"id": 3}], "k": ' + b"9" * draw.randrange(20, 4000) + b"}"),
+            ("/verify", b'{"pairs": [' + b'[{"id": 3}, {"id": 4}],' * 7_000 + b'[{"id": 3}, {"id": 4}]]}'),
+            ("/items", b'{"items": [{"id": 3, "item": {"embedding": [' + b"0," * 50_000 + b"0]}}]}"),
+            (
+                "/search",
+                b'{"items": [{"id": 3}], "where": {"label": [' + b'"x",' * 40_000 + b'"x"], "y": 1}}',
+            ),
+        )
+    )
+    return request("POST", path, body)
 
 
 def answers(address: str, count: int, seed: int = 0, *, token: str = WRITE) -> Counter[int]:

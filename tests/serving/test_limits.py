@@ -11,10 +11,13 @@ import zlib
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from kyori.errors import ArgumentError
 from kyori.serving import Client, Limits, ServerError, Service
-from kyori.serving.bodies import json_depth
+from kyori.serving.bodies import check_json, json_shape
+from kyori.serving.limits import Refused
+from kyori.serving.messages import Deletion, Embed, Insertion, Search, Verify
 from kyori.serving.served import Served
 
 from .conftest import LIMITS, copied, raw, request, status
@@ -136,7 +139,31 @@ def test_a_picture_cut_short(service, kind):
      (r'{"a\\\"[": [[]]}', 3), ("]]]][[", 0)],
 )  # fmt: skip
 def test_depth_of_json(text, depth):
-    assert json_depth(text.encode()) == depth
+    assert json_shape(text.encode())[0] == depth
+
+
+@pytest.mark.parametrize(
+    ("question", "body"),
+    [
+        (Embed, b'{"items": [' + b"0," * 99_999 + b"0]}"),
+        (Search, b'{"items": [{"id": 3}], "where": {"label": [' + b"{}," * 99_999 + b"0]}}"),
+        (Search, b'{"items": [{"embedding": [' + b'"",' * 99_999 + b"0]}]}"),
+        (Verify, b'{"pairs": [' + b"0," * 99_999 + b"0]}"),
+        (Insertion, b'{"items": [' + b"0," * 99_999 + b"0]}"),
+        (Deletion, b'{"ids": [' + b"{}," * 99_999 + b"0]}"),
+    ],
+)
+def test_a_hundred_thousand_mistakes_cost_no_more_than_one(question, body):
+    with pytest.raises(ValidationError) as caught:
+        question.model_validate_json(body)
+    assert caught.value.error_count() < 20
+
+
+def test_so_many_keys_are_refused_before_they_are_read():
+    body = b'{"items": [], ' + b",".join(b'"k%d": 0' % i for i in range(20_000)) + b"}"
+    with pytest.raises(Refused, match="may have 20000 keys; got 20001") as caught:
+        check_json(body, Limits())
+    assert caught.value.status == 422
 
 
 def test_depth_of_json_against_the_parser():
@@ -149,7 +176,7 @@ def test_depth_of_json_against_the_parser():
         if kind == "n":
             return draw.random()
         if kind == "s":
-            return "".join(draw.choice('[]{}"\\ab') for _ in range(draw.randrange(6)))
+            return "".join(draw.choice('[]{}"\\a:') for _ in range(draw.randrange(6)))
         if kind == "l":
             return [value(left - 1) for _ in range(draw.randrange(4))]
         return {f'k"[{i}\\': value(left - 1) for i in range(draw.randrange(4))}
@@ -158,9 +185,14 @@ def test_depth_of_json_against_the_parser():
         inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else None
         return 0 if inner is None else 1 + max(map(depth, inner), default=0)
 
+    def keys(found):
+        if isinstance(found, dict):
+            return len(found) + sum(map(keys, found.values()))
+        return sum(map(keys, found)) if isinstance(found, list) else 0
+
     for _ in range(300):
         found = value(6)
-        assert json_depth(json.dumps(found).encode()) == depth(found)
+        assert json_shape(json.dumps(found).encode()) == (depth(found), keys(found))
 
 
 def test_deep_json(service):

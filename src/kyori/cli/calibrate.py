@@ -19,6 +19,7 @@ __all__ = ["register"]
 Metric = Literal["euclidean", "cosine"]
 Method = Literal["isotonic", "platt"]
 Pooling = Literal["nearest", "mean"]
+Unit = Literal["item", "class"]
 _RATES = (1e-4, 1e-3, 1e-2, 0.05, 0.1)
 
 
@@ -52,6 +53,10 @@ def calibrate(
     pooling: Pooling = typer.Option("nearest", help="With --fpir: an identity's nearest item, or its mean."),
     prior: float | None = typer.Option(None, help="Share of same pairs where probabilities will be used."),
     confidence: float = typer.Option(0.95, help="Of the intervals."),
+    unit: Unit | None = typer.Option(
+        None,
+        help="What intervals are about: new items, or new classes; class where the run was split by classes.",
+    ),
     limit: int = typer.Option(500_000, min=1, help="Most pairs of DATA; beyond it a sample of so many."),
     rerank: bool = typer.Option(False, help="Also train the pairwise re-ranker of `kyori search` on DATA."),
     url: str | None = typer.Option(None, help="Where the index is, if not where kyori index put it."),
@@ -84,6 +89,8 @@ def calibrate(
         raise ArgumentError(
             f"--data and --root belong to a file of pairs; {items} is taken as labelled data."
         )
+    if unit is not None and (listed or not target):
+        raise ArgumentError("--unit belongs to labelled DATA with --far, --precision or --f-beta.")
     _check_html(html)
     options = {"method": method, "confidence": confidence, "seed": seed}
     with Recogniser.open(run, url=url) as recogniser:
@@ -104,7 +111,12 @@ def calibrate(
                     {**target, **options, "prior": prior},
                 )
                 if table is None
-                else _from_table(table, distance, limit, {**target, **options, "prior": prior})
+                else _from_table(
+                    table,
+                    distance,
+                    limit,
+                    {**target, **options, "prior": prior, "unit": unit or _unit_of(run)},
+                )
             )
             described = {"items_from": items, **found.data, "part": None if listed else part}
             stored = stored.with_verification(found.calibration, described)
@@ -125,6 +137,12 @@ def calibrate(
         _print(facts, stored)
     if html is not None:
         note(f"page: {html}")
+
+
+def _unit_of(run: Path) -> Unit:
+    from ..runs import open_run, unit_of
+
+    return "class" if unit_of(open_run(run).config) == "class" else "item"
 
 
 def _check_html(html: Path | None) -> None:

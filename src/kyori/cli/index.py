@@ -12,6 +12,7 @@ from ..errors import ArgumentError, KyoriError
 from .console import JSON, note, print_json, stops_at_ctrl_c
 
 if TYPE_CHECKING:
+    from ..index import Index
     from ..recognition import Recogniser
 
 __all__ = ["register"]
@@ -40,6 +41,9 @@ def index(
     recall: float | None = typer.Option(None, help="Share of true neighbours to be found, 0.95 by default."),
     part: str = typer.Option("all", help="train, validation, test or all."),
     overwrite: bool = typer.Option(False, help="Remove what the index holds first."),
+    copy_to: str | None = typer.Option(
+        None, metavar="URL", help="Copy the run's index (or --url) there, and search it there from now on."
+    ),
     enroll: str | None = typer.Option(
         None, metavar="NAME", help="Add the items given as further ones of this identity."
     ),
@@ -55,6 +59,12 @@ def index(
     that is there; --remove and --remove-identity take items out of it.
     """
     data = data or []
+    if copy_to is not None:
+        if data or enroll is not None or remove or remove_identity or metric is not None or part != "all":
+            raise ArgumentError("--copy-to goes with --url, --factory, --recall and --overwrite alone.")
+        facts = _copy(run, url, copy_to, factory, recall, overwrite)
+        _say_built(run, facts, as_json)
+        return
     changes = enroll is not None or bool(remove) or bool(remove_identity)
     if changes:
         if any(option is not None for option in (factory, metric, recall)) or overwrite or part != "all":
@@ -75,15 +85,19 @@ def index(
     if len(data) != 1:
         raise ArgumentError(f"give the DATA to index, one; got {len(data)}.")
     facts = _build(run, data[0], url, factory, metric, recall, part, overwrite)
+    _say_built(run, facts, as_json)
+
+
+def _say_built(run: Path, facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(facts)
-    else:
-        built = facts["built"] or "exact"
-        print(
-            f"{facts['vectors']:,} vectors in {facts['url']} ({built}, {facts['metric']}) in {facts['seconds']:.1f} s;"
-            f" recall@10 against exact search {facts['recall_at_10']:.3f}"
-        )
-        note(f"search it with: kyori search {run} PICTURE")
+        return
+    built = facts["built"] or "exact"
+    print(
+        f"{facts['vectors']:,} vectors in {facts['url']} ({built}, {facts['metric']}) in {facts['seconds']:.1f} s;"
+        f" recall@10 against exact search {facts['recall_at_10']:.3f}"
+    )
+    note(f"search it with: kyori search {run} PICTURE")
 
 
 def _build(
@@ -119,17 +133,53 @@ def _build(
         start = time.perf_counter()
         opened.add_table(table, replace=True)
         opened.save()
-        seconds = time.perf_counter() - start
-        found = opened.statistics()
-        measured = found.get("search")  # a folder measures when it builds
-        facts = {
-            "url": redacted(place),
-            **found,
-            "seconds": round(seconds, 3),
-            "recall_at_10": round(measured["recall"] if measured else opened.recall(), 4),
-        }
+        facts = _facts(opened, place, time.perf_counter() - start)
     write_note(run, {"url": redacted(place), "data": data, "model": model})
     return facts
+
+
+def _copy(
+    run: Path, url: str | None, target: str, factory: str | None, recall: float | None, overwrite: bool
+) -> dict[str, Any]:
+    from ..index import open_index, redacted
+    from ..recognition.places import index_place, is_folder, read_note, write_note
+
+    known = read_note(run)
+    place = url or index_place(run)
+    if redacted(place) != known["url"]:
+        raise ArgumentError(f"--copy-to copies the index that the run made, in {known['url']}; --url is for its"
+                            f" password only. Got {redacted(place)}.")  # fmt: skip
+    if redacted(place) == redacted(target):
+        raise ArgumentError(f"--copy-to must name another place; the index is in {redacted(place)} already.")
+    with (
+        open_index(place, create=False, read_only=is_folder(place)) as source,
+        open_index(target, metric=source.metric, factory=factory, recall=recall) as opened,
+    ):
+        if overwrite:
+            opened.clear()
+        elif len(opened):
+            raise ArgumentError(
+                f"{redacted(target)} holds {len(opened):,} vectors already; replace them with --overwrite, or name"
+                " another place."
+            )
+        start = time.perf_counter()
+        source.copy_to(opened)
+        facts = _facts(opened, target, time.perf_counter() - start)
+    write_note(run, {**known, "url": redacted(target)})
+    return facts
+
+
+def _facts(opened: Index, place: str, seconds: float) -> dict[str, Any]:
+    from ..index import redacted
+
+    found = opened.statistics()
+    measured = found.get("search")  # a folder measures when it builds
+    return {
+        "url": redacted(place),
+        **found,
+        "seconds": round(seconds, 3),
+        "recall_at_10": round(measured["recall"] if measured else opened.recall(), 4),
+    }
 
 
 def _change(

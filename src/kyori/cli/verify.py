@@ -143,7 +143,7 @@ def _as_csv(pairs: PairFile, verdicts: list[Verdict]) -> str:
 def _summary(pairs: PairFile, verdicts: list[Verdict]) -> dict[str, Any]:
     import numpy as np
 
-    from ..evaluation.calibration import clopper_pearson
+    from ..evaluation.pair_units import clopper_pearson
 
     accepted = np.array([verdict.same for verdict in verdicts])
     facts: dict[str, Any] = {"pairs": len(verdicts), "accepted": int(accepted.sum())}

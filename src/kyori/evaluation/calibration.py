@@ -18,28 +18,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentError, DataError, DegenerateWarning, FileFormatError, nearest_name
 from ..files import write_atomic
+from .pair_units import Estimate, PairUnits, Unit
 from .probability import Isotonic, Platt, fit_isotonic, fit_platt, probability_from_dict
+from .threshold_choice import Target, accepted_pairs, checked_target, choose, quotient, resampled_threshold
 from .verification import PairCounts, last_within
 
-__all__ = ["Calibration", "Estimate", "calibrate", "clopper_pearson"]
+__all__ = ["Calibration", "Estimate", "calibrate"]
 
 Floats = NDArray[np.float64]
 Method = Literal["isotonic", "platt"]
 
 _FORMAT = "kyori-calibration"
-_BINS = 2048  # of the bootstrap; as dense as the data where few different pairs are accepted
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A measured value with the ends of its interval; NaN where there was nothing to measure."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +37,7 @@ class Calibration:
 
     Attributes:
         threshold: Pairs of a smaller distance are accepted as the same.
-        threshold_low: Lower end of the interval of the threshold (bootstrap).
+        threshold_low: Lower end of the interval of the threshold.
         threshold_high: Upper end.
         target: What was asked for: ``("far", 0.001)``, ``("precision", 0.99)`` or ``("f_beta", 1.0)``.
         far: Share of different pairs that are accepted.
@@ -62,14 +51,15 @@ class Calibration:
             accepted: the threshold then lies below all of them, and ``far.high`` says how little is known.
         metric: Name of the distance; empty when it was not given.
         confidence: Of all intervals.
-        resampled: ``"pairs"``, or ``"items"`` where the items of the pairs were given.
+        resampled: What the intervals take for drawn anew: ``"pairs"``, or ``"items"`` or ``"classes"`` where those of
+            the pairs were given.
         curve: Arrays far, tar, precision, threshold, each ``(t,)``.
     """
 
     threshold: float
     threshold_low: float
     threshold_high: float
-    target: tuple[str, float]
+    target: Target
     far: Estimate
     tar: Estimate
     precision: Estimate
@@ -80,7 +70,7 @@ class Calibration:
     resolved: bool
     metric: str
     confidence: float
-    resampled: str
+    resampled: Unit
     mapping: Isotonic | Platt
     curve: dict[str, Floats] = field(default_factory=dict)
 
@@ -183,6 +173,12 @@ class Calibration:
             raise FileFormatError(f"{path}: {error}") from error
 
 
+def _unit(value: object) -> Unit:
+    if value not in get_args(Unit):
+        raise ValueError(f"intervals are over {get_args(Unit)}, got {value!r}")
+    return value  # type: ignore[return-value]
+
+
 _NUMBERS: dict[str, Any] = {
     "threshold": float,
     "threshold_low": float,
@@ -192,7 +188,7 @@ _NUMBERS: dict[str, Any] = {
     "resolved": bool,
     "metric": str,
     "confidence": float,
-    "resampled": str,
+    "resampled": _unit,
 }
 _ESTIMATES = ("far", "tar", "precision", "recall", "f_beta")
 
@@ -208,6 +204,7 @@ def calibrate(
     confidence: float = 0.95,
     metric: str = "",
     items: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
     prior: float | None = None,
     bootstrap: int = 500,
     seed: int = 0,
@@ -227,11 +224,14 @@ def calibrate(
         method: Probability by isotonic regression (any falling curve) or Platt's sigmoid (needs fewer pairs).
         confidence: Of the intervals.
         metric: Name of the distance, to be kept with the threshold.
-        items: ``(m, 2)`` ids of the two items of each pair. Pairs that share an item stand and fall together;
-            with the ids the intervals resample items, without them pairs, as if no item occurred twice
-            (Clopper–Pearson for FAR, TAR and precision).
+        items: ``(m, 2)`` ids of the two items of each pair. Pairs that share an item are no independent witnesses;
+            the intervals are then about new items of the same classes (:mod:`kyori.evaluation.pair_units`).
+            Without them each pair counts as if no item occurred twice (Clopper–Pearson).
+        classes: ``(m, 2)`` labels of the two items instead, where other classes than these will come: people or
+            products that nobody has seen yet.
         prior: Share of same pairs where the probability will be used; that of the given pairs when left out.
-        bootstrap: Number of resamples.
+        bootstrap: Number of resamples, for the interval of the threshold of a precision or an F measure; that of a
+            FAR follows from the interval of the rate (Woodruff 1952).
         seed: Of the resamples.
 
     Returns:
@@ -251,82 +251,75 @@ def calibrate(
     """
     from .pairs import check_pairs
 
-    target = _target(far, precision, f_beta)
+    target = checked_target(far, precision, f_beta)
     _check_options(method, confidence, prior, bootstrap)
     levels, kinds = check_pairs(distances, same)
-    ends = _check_items(items, len(levels))
+    units = PairUnits.of(items, classes, len(levels))
     positives, negatives = int(kinds.sum()), int((~kinds).sum())
     if not positives or not negatives:
         raise DataError(
             f"calibration needs same and different pairs; got {positives} same and {negatives} different."
         )
     counts = PairCounts.from_pairs(levels, kinds)
-    at = _choose(counts, target)
-    accepted_same, accepted_different = int(counts.same[:at].sum()), int(counts.different[:at].sum())
-    resolved = _warn_of_few(target, positives, negatives, accepted_same)
-    beta = target[1] if target[0] == "f_beta" else 1.0
-    drawn = _Drawn.of(counts, levels, kinds, ends, bootstrap, seed)
-    tail = (1 - confidence) / 2
-    estimates = drawn.estimates(at, beta, tail)
-    if ends is None:
-        estimates |= {
-            "far": clopper_pearson(accepted_different, negatives, confidence),
-            "tar": clopper_pearson(accepted_same, positives, confidence),
-            "precision": clopper_pearson(accepted_same, accepted_same + accepted_different, confidence),
-        }
+    at = choose(counts, target)
     threshold = float(counts.thresholds[at])
-    low, high = drawn.threshold(target, threshold, tail)
+    resolved = _warn_of_few(target, positives, negatives, int(counts.same[:at].sum()))
+    estimates = _estimates(levels, kinds, threshold, target, units, confidence)
+    if target[0] == "far":
+        ends = (_largest_at(counts, estimates["far"].low), _largest_at(counts, estimates["far"].high))
+    else:
+        ends = resampled_threshold(
+            target,
+            counts,
+            levels,
+            kinds,
+            units,
+            confidence=confidence,
+            replicates=bootstrap,
+            seed=seed,
+        )
     fit = fit_isotonic if method == "isotonic" else fit_platt
     return Calibration(
         threshold=threshold,
-        threshold_low=low,
-        threshold_high=high,
+        threshold_low=min(ends[0], threshold),
+        threshold_high=max(ends[1], threshold),
         target=target,
-        far=estimates["far"],
-        tar=estimates["tar"],
-        precision=estimates["precision"],
-        recall=estimates["tar"],
-        f_beta=estimates["f_beta"],
+        **estimates,
         same_pairs=positives,
         different_pairs=negatives,
         resolved=resolved,
         metric=metric,
         confidence=confidence,
-        resampled="pairs" if ends is None else "items",
+        resampled=units.kind,
         mapping=fit(counts.thresholds[:-1], counts.same, counts.different, prior),
         curve=_curve(counts),
     )
 
 
-def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> Estimate:
-    """Return the share of hits with its exact binomial interval (Clopper & Pearson 1934); NaN for n = 0.
+def _estimates(
+    levels: Floats,
+    same: NDArray[np.bool_],
+    threshold: float,
+    target: Target,
+    units: PairUnits,
+    confidence: float,
+) -> dict[str, Estimate]:
+    """Return the rates at a threshold with their intervals."""
+    accepted, gaps = levels < threshold, np.abs(levels - threshold)
+    square = (target[1] if target[0] == "f_beta" else 1.0) ** 2
+    true = accepted & same
+    tar = units.share(true, same, confidence, gaps)
+    return {
+        "far": units.share(accepted & ~same, ~same, confidence, gaps),
+        "tar": tar,
+        "precision": units.share(true, accepted, confidence),
+        "recall": tar,
+        "f_beta": units.share((1 + square) * true, accepted + square * same, confidence),
+    }
 
-    >>> print(clopper_pearson(0, 1000))
-    0 [0, 0.003682]
-    """
-    from scipy.stats import beta
 
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(beta.ppf(1 - tail, hits + 1, n - hits))
-    return Estimate(hits / n, low, high)
-
-
-def _target(far: float | None, precision: float | None, f_beta: float | None) -> tuple[str, float]:
-    given = {"far": far, "precision": precision, "f_beta": f_beta}
-    chosen = [(name, float(value)) for name, value in given.items() if value is not None]
-    if len(chosen) != 1:
-        got = " and ".join(name for name, _ in chosen) or "none"
-        raise ArgumentError(f"calibrate needs exactly one of far, precision, f_beta; got {got}.")
-    name, value = chosen[0]
-    if name == "f_beta":
-        if not (math.isfinite(value) and value > 0):
-            raise ArgumentError(f"f_beta must be above 0; got {value:g}.")
-    elif not 0 < value < 1 and not (name == "precision" and value == 1):
-        raise ArgumentError(f"{name} must lie between 0 and 1; got {value:g}.")
-    return name, value
+def _largest_at(counts: PairCounts, far: float) -> float:
+    return float(counts.thresholds[last_within(counts.curve()[0], far)])
 
 
 def _check_options(method: str, confidence: float, prior: float | None, bootstrap: int) -> None:
@@ -340,35 +333,7 @@ def _check_options(method: str, confidence: float, prior: float | None, bootstra
         raise ArgumentError(f"bootstrap must be at least 1 resample; got {bootstrap}.")
 
 
-def _check_items(items: ArrayLike | None, m: int) -> NDArray[np.int64] | None:
-    """Return ``(m, 2)`` codes ``0 … n−1`` of the items of each pair."""
-    if items is None:
-        return None
-    ids = np.asarray(items)
-    if ids.shape != (m, 2):
-        raise ArgumentError(f"items must have shape ({m}, 2), two ids a pair; got {ids.shape}.")
-    return np.unique(ids, return_inverse=True)[1].reshape(m, 2).astype(np.int64)
-
-
-def _choose(counts: PairCounts, target: tuple[str, float]) -> int:
-    name, value = target
-    if name == "far":
-        return last_within(counts.curve()[0], value)
-    true, false = _accepted(counts.same, counts.different)
-    if name == "f_beta":
-        return int(np.argmax(_f_measure(true, false, float(true[-1]), value)))
-    precise = _quotient(true, true + false)
-    enough = np.flatnonzero(precise >= value * (1 - 1e-12))
-    if not len(enough):
-        best = float(np.nanmax(precise))
-        raise DataError(
-            f"no threshold reaches the precision {value:g}; the best of these {int(true[-1] + false[-1])} pairs"
-            f" is {best:.4g}. Ask for less, or use a better embedding."
-        )
-    return int(enough[-1])
-
-
-def _warn_of_few(target: tuple[str, float], positives: int, negatives: int, accepted: int) -> bool:
+def _warn_of_few(target: Target, positives: int, negatives: int, accepted: int) -> bool:
     name, value = target
     resolved = name != "far" or negatives * value * (1 + 1e-12) >= 1
     if not resolved:
@@ -388,149 +353,11 @@ def _warn_of_few(target: tuple[str, float], positives: int, negatives: int, acce
     return resolved
 
 
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """Counts of each resample in coarse bins of ascending distance.
-
-    Attributes:
-        starts: ``(bins,)`` first entry of the counts that is in each bin.
-        edges: ``(bins + 1,)`` distances; ``edges[j]`` accepts the first j bins.
-        same: ``(r + 1, bins)``; row 0 are the counts themselves.
-        different: ``(r + 1, bins)``.
-    """
-
-    counts: PairCounts
-    starts: NDArray[np.int64]
-    edges: Floats
-    same: Floats
-    different: Floats
-
-    @classmethod
-    def of(
-        cls,
-        counts: PairCounts,
-        levels: Floats,
-        kinds: NDArray[np.bool_],
-        ends: NDArray[np.int64] | None,
-        replicates: int,
-        seed: int,
-    ) -> "_Drawn":
-        generator = np.random.default_rng(seed)
-        starts = _bin_starts(counts)
-        edges = np.append(counts.thresholds[starts], counts.thresholds[-1])
-        real = [np.add.reduceat(kind, starts) for kind in (counts.same, counts.different)]
-        drawn: list[NDArray[Any]]
-        if ends is None:
-            drawn = [generator.multinomial(kind.sum(), kind / kind.sum(), replicates) for kind in real]
-        else:
-            bins = np.searchsorted(edges[:-1], levels, side="right") - 1 + kinds * len(starts)
-            drawn = _draw_items(ends, bins, len(starts), replicates, generator)
-        both = [
-            np.concatenate([kind[None], some]).astype(np.float64)
-            for kind, some in zip(real, drawn, strict=True)
-        ]
-        return cls(counts, starts, edges, both[0], both[1])
-
-    def estimates(self, at: int, beta: float, tail: float) -> dict[str, Estimate]:
-        """Return the rates at the threshold of entry ``at`` with percentile intervals."""
-        whole = (
-            int(np.searchsorted(self.starts, at, side="right")) - 1
-            if at < len(self.counts.same)
-            else len(self.starts)
-        )
-        # The threshold may lie inside a bin, which then counts by the share of it that lies below.
-        true, false = (self._below(whole, at, kind, real) for kind, real in (
-            (self.same, self.counts.same), (self.different, self.counts.different)
-        ))  # fmt: skip
-        of_same, of_different = self.same.sum(axis=1), self.different.sum(axis=1)
-        drawn = {
-            "far": _quotient(false, of_different),
-            "tar": _quotient(true, of_same),
-            "precision": _quotient(true, true + false),
-            "f_beta": _f_measure(true, false, of_same, beta),
-        }
-        return {name: _estimate(float(values[0]), values[1:], tail) for name, values in drawn.items()}
-
-    def threshold(self, target: tuple[str, float], value: float, tail: float) -> tuple[float, float]:
-        found = []
-        for same, different in zip(self.same[1:], self.different[1:], strict=True):
-            if same.any() and different.any():
-                try:
-                    found.append(self.edges[_choose(PairCounts(self.edges, same, different), target)])
-                except DataError:  # this resample does not reach the precision: nothing would be accepted
-                    found.append(self.edges[0])
-        if not found:
-            return value, value
-        low, high = np.quantile(found, [tail, 1 - tail])
-        return min(float(low), value), max(float(high), value)
-
-    def _below(self, whole: int, at: int, drawn: Floats, real: NDArray[Any]) -> Floats:
-        accepted = drawn[:, :whole].sum(axis=1)
-        if whole == len(self.starts):
-            return accepted
-        last = self.starts[whole + 1] if whole + 1 < len(self.starts) else len(real)
-        inside = real[self.starts[whole] : last].sum()
-        share = real[self.starts[whole] : at].sum() / inside if inside else 0.0
-        return accepted + share * drawn[:, whole]
-
-
-def _bin_starts(counts: PairCounts) -> NDArray[np.int64]:
-    """Return the entries at which bins start: even in both kinds, and each by itself where few are accepted."""
-    parts = [np.zeros(1, np.int64)]
-    for kind in (counts.same, counts.different):
-        total = np.cumsum(kind)
-        levels = [
-            np.linspace(0, total[-1], _BINS // 4, endpoint=False),
-            np.geomspace(1, total[-1], _BINS // 4),
-        ]
-        parts += [np.searchsorted(total, level, side="right") for level in levels]
-        parts += [np.flatnonzero(kind)[: _BINS // 8]]
-    starts = np.unique(np.concatenate(parts))
-    return starts[starts < len(counts.same)]
-
-
-def _draw_items(
-    ends: NDArray[np.int64],
-    bins: NDArray[np.int64],
-    width: int,
-    replicates: int,
-    generator: np.random.Generator,
-) -> list[Floats]:
-    """Draw items with replacement; a pair of items drawn v and w times counts v·w times."""
-    n = int(ends.max()) + 1
-    drawn = np.empty((replicates, 2 * width))
-    for row in drawn:
-        weights = np.bincount(generator.integers(n, size=n), minlength=n)
-        row[:] = np.bincount(bins, weights[ends[:, 0]] * weights[ends[:, 1]], minlength=2 * width)
-    return [drawn[:, width:], drawn[:, :width]]
-
-
-def _estimate(value: float, drawn: Floats, tail: float) -> Estimate:
-    drawn = drawn[~np.isnan(drawn)]
-    if math.isnan(value) or not len(drawn):
-        return Estimate(value, math.nan, math.nan)
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Estimate(value, min(float(low), value), max(float(high), value))
-
-
-def _accepted(same: NDArray[Any], different: NDArray[Any]) -> tuple[Floats, Floats]:
-    return tuple(np.concatenate([[0.0], np.cumsum(kind)]) for kind in (same, different))  # type: ignore[return-value]
-
-
-def _f_measure(true: Floats, false: Floats, positives: Floats | float, beta: float) -> Floats:
-    square = beta * beta
-    return _quotient((1 + square) * true, true + false + square * positives)
-
-
-def _quotient(numerator: Floats, denominator: Floats) -> Floats:
-    return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator > 0)
-
-
 def _curve(counts: PairCounts) -> dict[str, Floats]:
     curve = counts.roc()
-    true, false = _accepted(counts.same, counts.different)
+    true, false = accepted_pairs(counts.same, counts.different)
     at = np.searchsorted(counts.thresholds, curve["threshold"])
-    return curve | {"precision": _quotient(true, true + false)[at]}
+    return curve | {"precision": quotient(true, true + false)[at]}
 
 
 def _known(distances: ArrayLike) -> Floats:

@@ -223,9 +223,9 @@ def _runs(network: torch.nn.Module) -> Encode:
 
 
 def _dynamic(embedder: Embedder) -> tuple[dict[int, Any]]:
-    """Any number of items; of texts, any number of tokens."""
+    """Any number of items; of texts, any number of tokens; of sets, any number of vectors."""
     axes: dict[int, Any] = {0: torch.export.Dim("n", min=1, max=1_000_000)}
-    if embedder.preprocess.kind == "text":
+    if embedder.preprocess.kind in ("text", "set"):
         axes[1] = torch.export.Dim("t", min=1, max=100_000)
     return (axes,)
 

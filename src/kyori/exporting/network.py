@@ -19,7 +19,8 @@ __all__ = ["Network", "example", "facts_of"]
 class Network(nn.Module):
     """From a raw batch to vectors ``(n, d)`` float32.
 
-    Input: pictures uint8 ``(n, h, w, c)`` of the model's size, vectors float32 ``(n, f)``, or tokens int64 ``(n, t)``.
+    Input: pictures uint8 ``(n, h, w, c)`` of the model's size, vectors or arrays float32 ``(n, …)``, sets float32
+    ``(n, m, f)`` padded with NaN, or tokens int64 ``(n, t)``.
 
     Args:
         embedder: The trained embedder; copied, and left as it is.
@@ -38,9 +39,9 @@ class Network(nn.Module):
         self.half_precision = half
         preprocess = embedder.preprocess
         if isinstance(preprocess, Preprocess):
-            scale = 255.0 if self.kind == "image" else 1.0
-            self.register_buffer("mean", torch.tensor(preprocess.mean, dtype=torch.float32) * scale)
-            self.register_buffer("std", torch.tensor(preprocess.std, dtype=torch.float32) * scale)
+            mean, std = preprocess.scales(255.0 if self.kind == "image" else 1.0)
+            self.register_buffer("mean", mean)
+            self.register_buffer("std", std)
         if half:
             self.backbone.half()
             self.head.half()
@@ -67,11 +68,20 @@ def example(embedder: Embedder, count: int = 2) -> Tensor:
     kind, shape = embedder.preprocess.kind, embedder.preprocess.shape
     if kind == "image":
         return torch.zeros((count, *shape), dtype=torch.uint8)
-    if kind == "vector":
+    if kind in ("vector", "array"):
         return torch.zeros((count, *shape), dtype=torch.float32)
+    if kind == "set":
+        return torch.zeros((count, 8, *shape), dtype=torch.float32)
     if kind == "text":
         return torch.zeros((count, 8), dtype=torch.int64)
     raise ArgumentError(f"a model of {kind}s cannot be exported.")
+
+
+_RESIZED = {
+    "crop": "scaled to cover it (bicubic with antialiasing, as Pillow's ImageOps.fit does) and cut in the centre",
+    "pad": "scaled to fit into it (bicubic with antialiasing, as Pillow's ImageOps.pad does), on a black ground",
+    "stretch": "scaled to it, each side for itself (bicubic with antialiasing, as Pillow's resize does)",
+}
 
 
 def facts_of(embedder: Embedder) -> dict[str, Any]:
@@ -80,9 +90,11 @@ def facts_of(embedder: Embedder) -> dict[str, Any]:
 
     kind, shape = embedder.preprocess.kind, list(embedder.preprocess.shape)
     inputs = {
-        "image": "uint8 (n, h, w, c), 0 to 255, of the size below; another size is first scaled to cover it"
-        " (bicubic with antialiasing, as Pillow's ImageOps.fit does) and cut in the centre",
+        "image": "uint8 (n, h, w, c), 0 to 255, of the size below; another size is first "
+        + _RESIZED[getattr(embedder.preprocess, "resize", "crop")],
         "vector": "float32 (n, f), as they are: scaling is inside",
+        "array": "float32 (n, …) of the shape below, as they are: scaling is inside",
+        "set": "float32 (n, m, f), as they are, NaN behind the end of a set; f is below, m is free",
         "text": "int64 (n, t) tokens, padded with -1; the tokenizer stays in Kyori (model.json)",
     }
     return {

@@ -131,9 +131,11 @@ def _rows(embedder: Embedder, source: Source, count: int) -> tuple[NDArray[Any],
     if kind != part.kind:
         raise DataError(f"this model takes {kind}s; {source.name} holds {part.kind}s.")
     if kind == "image":
-        rows = convert(raw, embedder.preprocess.size, embedder.preprocess.channels)
-    else:  # of texts their tokens, which is what the network takes
-        rows = raw if kind == "vector" else embedder.preprocess(raw).numpy()
+        scale = embedder.scale
+        assert scale is not None
+        rows = convert(raw, scale.size, scale.channels, scale.resize)
+    else:  # of texts their tokens and of sets what is padded, which is what the network takes
+        rows = embedder.preprocess.prepare(raw).numpy()
     return np.ascontiguousarray(rows), part.labels
 
 

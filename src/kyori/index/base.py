@@ -226,6 +226,27 @@ class Index:
         facts = {"vectors": len(self), "metric": self.metric, "factory": self._store.settings.factory}
         return {**facts, **(schema.to_dict() if schema else {}), **self._store.statistics()}
 
+    def copy_to(self, other: Index) -> int:
+        """Write all items into another index, wherever it lies, and return how many there were.
+
+        Items that the other one holds under the same ids are replaced. Neither index is locked against other writers:
+        what they change while items are copied may be missed.
+
+        Args:
+            other: Empty, or of the same dimension, kind of ids and columns.
+
+        Raises:
+            ArgumentError: The other index measures another distance, or holds items of another form.
+        """
+        if other.metric != self.metric:
+            raise ArgumentError(f"the other index must measure {self.metric} distances, as this one; it measures"
+                                f" {other.metric} ones.")  # fmt: skip
+        ids = self.ids()
+        for start in range(0, len(ids), _BLOCK):
+            other.add_table(self.get(ids[start : start + _BLOCK]), replace=True)
+        other.save()
+        return len(ids)
+
     def save(self) -> None:
         """Bring the index into the form that opens and searches quickest. Nothing is lost without it."""
         self._store.save()

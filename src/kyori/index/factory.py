@@ -78,8 +78,11 @@ def choose(n: int) -> str:
     return "HNSW32" if n < _GRAPH_BELOW else f"IVF{2 ** round(math.log2(4 * math.sqrt(n)))},Flat"
 
 
-def check_factory(factory: str) -> None:
-    """Refuse what no index of Kyori can be: ids are kept beside FAISS, not in it."""
+def check_factory(factory: str, dimension: int | None = None) -> None:
+    """Refuse what no index of Kyori can be: ids are kept beside FAISS, not in it.
+
+    Without a dimension, which the first batch decides, one is tried that product codes (``PQ16``) can divide.
+    """
     if not isinstance(factory, str) or not factory:
         raise ArgumentError(
             f"factory must be 'auto' or a FAISS factory string like 'HNSW32'; got {factory!r}."
@@ -89,7 +92,8 @@ def check_factory(factory: str) -> None:
             f"factory must not hold IDMap, as the index keeps the ids itself; got {factory!r}."
         )
     if factory != "auto":
-        _create(8, factory)
+        codes = [int(number) for number in re.findall(r"PQ(\d{1,4})", factory)]
+        _create(8 * max(1, math.lcm(*codes)) if dimension is None else dimension, factory)
 
 
 def server_kind(factory: str, n: int) -> tuple[str, int]:

@@ -94,10 +94,7 @@ class FolderStore(Store):
     def create(self, schema: Schema) -> None:
         """Write the schema into the manifest."""
         with self._writing():
-            build(
-                np.zeros((0, schema.dimension), np.float32), "Flat"
-            )  # FAISS is there, or the error comes now
-            check_factory(self.settings.factory)
+            check_factory(self.settings.factory, schema.dimension)  # an error comes now, or never
             self._manifest = replace(self._manifest, schema=schema)
             self._manifest.write(self.folder)
             self._delta = Delta(schema.dimension)
@@ -198,7 +195,7 @@ class FolderStore(Store):
         """Check the files, then build the base anew."""
         with self._writing():
             if factory is not None:
-                check_factory(factory)
+                check_factory(factory, self.schema.dimension if self.schema else None)
             verify(self.folder, self._manifest)
             if factory is not None:
                 self._manifest = replace(

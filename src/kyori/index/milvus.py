@@ -207,9 +207,14 @@ class MilvusStore(Store):
             return {"place": f"Milvus at {self._place}, collection {self._name}", "built": built}
 
     def save(self) -> None:
-        """Flush what the servers hold in memory."""
+        """Flush what the servers hold in memory; build the search index that ``auto`` asks for by now."""
         if self.schema is None:
             return
+        if self.settings.factory == "auto":
+            exact = self.statistics()["built"] == "FLAT"
+            if exact and server_kind("auto", self.count())[0] != "flat":
+                self.compact(None)
+                return
         with self._errors():
             self._client.flush(self._name)
 

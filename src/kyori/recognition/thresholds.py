@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,15 +58,32 @@ def calibrate_pairs(
 
 
 def calibrate_table(
-    table: VectorTable, metric: Any, *, limit: int = 500_000, seed: int = 0, **target: Any
+    table: VectorTable,
+    metric: Any,
+    *,
+    unit: Literal["item", "class"] = "item",
+    limit: int = 500_000,
+    seed: int = 0,
+    **target: Any,
 ) -> Calibrated:
     """Find the threshold on all pairs of labelled vectors, or on a sample of ``limit`` of them.
 
-    Intervals resample items, as pairs that share one are not independent.
+    Args:
+        table: Labelled vectors that were not trained on.
+        metric: ``"euclidean"`` or ``"cosine"``.
+        unit: What the intervals are about: new items of these classes, or items of new classes.
+        limit: Most pairs.
+        seed: Of the sample and of resamples.
+        **target: As in :func:`calibrate_pairs`.
     """
+    if unit not in ("item", "class"):
+        raise ArgumentError(f"unit must be 'item' or 'class'; got {unit!r}.")
     rows, same = pairs_of(table, limit=limit, seed=seed)
     distances = pair_distances(table.vectors, rows, metric)
-    found = calibrate(distances, same, metric=metric, items=rows, seed=seed, **target)
+    assert table.labels is not None  # pairs_of has seen to that
+    by_class = table.labels[rows] if unit == "class" else None
+    items = rows if by_class is None else None
+    found = calibrate(distances, same, metric=metric, seed=seed, items=items, classes=by_class, **target)
     n = len(table)
     return Calibrated(found, {"items": n, "pairs": len(rows), "of_pairs": n * (n - 1) // 2})
 

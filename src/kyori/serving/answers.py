@@ -248,6 +248,10 @@ def _one_kind(ids: Sequence[int | str]) -> None:
 def _check_kinds(served: Served, subjects: Sequence[Any]) -> None:
     wanted = served.embedder.preprocess.kind
     kinds = {"image": Picture, "vector": Features, "text": Text}
+    if wanted not in kinds:
+        raise Refused(
+            422, f"this model takes {wanted}s, which requests cannot hold: ask by id or by embedding."
+        )
     field = {"image": "image", "vector": "features", "text": "text"}[wanted]
     if not all(isinstance(subject, kinds[wanted]) for subject in subjects):
         raise Refused(422, f"this model takes {wanted}s: give each item as {{{field!r}: …}}.")

@@ -14,7 +14,7 @@ from .limits import Limits, Refused
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-__all__ = ["PICTURES", "json_depth", "read_question"]
+__all__ = ["PICTURES", "check_json", "json_shape", "read_question"]
 
 PICTURES = ("image/jpeg", "image/png", "image/webp", "image/bmp")
 _SHOWN = 5  # mistakes that are named
@@ -36,7 +36,7 @@ async def read_question(request: Request, model: type[Question], limits: Limits)
         elif kind == "application/json":
             if asked:
                 raise Refused(422, f"with a JSON body, {asked[0][0][:50]!r} belongs into the body.")
-            _check_json(body, limits)
+            check_json(body, limits)
             question = model.model_validate_json(body)
         else:
             allowed = "application/json" + (", or a picture: " + ", ".join(PICTURES))
@@ -47,13 +47,13 @@ async def read_question(request: Request, model: type[Question], limits: Limits)
     return question
 
 
-def json_depth(body: bytes) -> int:
-    """Return how deep lists and objects are nested in a JSON text, without parsing it.
+def json_shape(body: bytes) -> tuple[int, int]:
+    """Return how deep lists and objects are nested in a JSON text, and how many keys it has, without parsing it.
 
     In time linear in its length whatever it holds, so that a hostile text costs no more than its bytes.
 
-    >>> json_depth(b'{"a": [1, {"b": "]]]["}]}')
-    3
+    >>> json_shape(b'{"a": [1, {"b:": "]]]["}]}')
+    (3, 2)
     """
     letters = np.frombuffer(body, np.uint8)
     quotes = np.flatnonzero(letters == ord('"'))
@@ -64,19 +64,31 @@ def json_depth(body: bytes) -> int:
         quotes = quotes[
             (quotes - 1 - before) % 2 == 0
         ]  # an odd run of backslashes escapes the quote after it
+    colons = np.flatnonzero(letters == ord(":"))
+    keys = int((np.searchsorted(quotes, colons) % 2 == 0).sum())
     opening = (letters == ord("[")) | (letters == ord("{"))
     closing = (letters == ord("]")) | (letters == ord("}"))
     brackets = np.flatnonzero(opening | closing)
     outside = brackets[np.searchsorted(quotes, brackets) % 2 == 0]
     depth = np.cumsum(np.where(opening[outside], 1, -1))
-    return int(depth.max(initial=0))
+    return int(depth.max(initial=0)), keys
 
 
-def _check_json(body: bytes, limits: Limits) -> None:
+def check_json(body: bytes, limits: Limits) -> None:
+    """Refuse a JSON text by its shape, before it is parsed.
+
+    Raises:
+        Refused: It is empty, too deep (400), or has too many keys (422).
+    """
     if not body.strip():
         raise Refused(400, "the body is empty; expected JSON.")
-    if (depth := json_depth(body)) > limits.json_depth:
+    depth, keys = json_shape(body)
+    if depth > limits.json_depth:
         raise Refused(400, f"the JSON may be nested {limits.json_depth} levels deep; got {depth}.")
+    if (
+        keys > limits.json_keys
+    ):  # each that is unknown is a mistake of its own, and costs a thousand times its bytes
+        raise Refused(422, f"the JSON may have {limits.json_keys} keys; got {keys}. Send several requests.")
 
 
 def _picture_question(body: bytes, asked: list[tuple[str, str]]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Limits:
         items: Items (or pairs, or queries) in one request.
         k: Neighbours that a query may ask for.
         json_depth: Levels of nested lists and objects in a JSON body.
+        json_keys: Keys in a JSON body, over all of its objects.
         concurrency: Requests worked on at once; one more is answered 429.
         queue: Items that wait for the model; one more is answered 503.
         batch: Items that the model is given at once.
@@ -57,6 +58,7 @@ class Limits:
     items: int = 256
     k: int = 1000
     json_depth: int = 16
+    json_keys: int = 20_000
     concurrency: int = 64
     queue: int = 1024
     batch: int = 256

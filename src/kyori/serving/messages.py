@@ -57,7 +57,7 @@ Scalar = bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | Number | Line
 Base64 = Annotated[
     bytes, BeforeValidator(_from_base64), WithJsonSchema({"type": "string", "contentEncoding": "base64"})
 ]
-Vector = Annotated[list[Number], Field(min_length=1, max_length=1_000_000)]
+Vector = Annotated[list[Number], Field(min_length=1, max_length=1_000_000, fail_fast=True)]
 
 
 class Picture(_Strict):
@@ -126,21 +126,23 @@ Enrolled = Annotated[
     _one_of("image", "features", "text", "embedding"),
 ]
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
-Operators = Annotated[dict[Operator, Scalar | list[Scalar]], Field(min_length=1)]
-Condition = Scalar | list[Scalar] | Operators
+# A list is read up to its first mistake: a million mistakes of a client must not become a million of ours.
+Scalars = Annotated[list[Scalar], Field(fail_fast=True)]
+Operators = Annotated[dict[Operator, Scalar | Scalars], Field(min_length=1)]
+Condition = Scalar | Scalars | Operators
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Embed(_Strict):
     """Items whose vectors are wanted."""
 
-    items: list[Item] = Field(min_length=1)
+    items: list[Item] = Field(min_length=1, fail_fast=True)
 
 
 class Search(_Strict):
     """Queries, and what is wanted of their neighbours."""
 
-    items: list[Subject] = Field(min_length=1)
+    items: list[Subject] = Field(min_length=1, fail_fast=True)
     k: Count = 10
     where: dict[Line, Condition] | None = Field(
         default=None,
@@ -159,13 +161,13 @@ class Pair(_Strict):
 class Verify(_Strict):
     """Pairs: is it the same?"""
 
-    pairs: list[Pair] = Field(min_length=1)
+    pairs: list[Pair] = Field(min_length=1, fail_fast=True)
 
 
 class Identify(_Strict):
     """Items: who is it?"""
 
-    items: list[Subject] = Field(min_length=1)
+    items: list[Subject] = Field(min_length=1, fail_fast=True)
     k: Count = 5
     pooling: Literal["nearest", "mean"] | None = None
     threshold: Annotated[float, Field(gt=0, le=1e18)] | None = None
@@ -183,13 +185,13 @@ class NewItem(_Strict):
 class Insertion(_Strict):
     """Items to add, or to put in the place of those with the same ids; all of them or none."""
 
-    items: list[NewItem] = Field(min_length=1)
+    items: list[NewItem] = Field(min_length=1, fail_fast=True)
 
 
 class Deletion(_Strict):
     """Ids of items to remove."""
 
-    ids: list[Identifier] = Field(min_length=1)
+    ids: list[Identifier] = Field(min_length=1, fail_fast=True)
 
 
 class Complaint(BaseModel):

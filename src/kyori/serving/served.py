@@ -87,8 +87,9 @@ class Served:
         Raises:
             Refused: It is none, or has more pixels than allowed (422, 413).
         """
-        size, channels = self.embedder.preprocess.size, self.embedder.preprocess.channels
-        assert size is not None
+        scale = self.embedder.scale
+        assert scale is not None
+        assert scale.size is not None
         try:
             header = probe(BytesIO(content))
             if header.height * header.width > self._limits.pixels:
@@ -96,7 +97,7 @@ class Served:
                     413,
                     f"a picture may have {self._limits.pixels} pixels; got {header.width}×{header.height}.",
                 )
-            return decode(BytesIO(content), size, channels)
+            return decode(BytesIO(content), scale.size, scale.channels, resize=scale.resize)
         except ItemError as error:
             raise Refused(422, f"the picture cannot be read: {error.reason[:200]}.") from None
 
