@@ -258,3 +258,14 @@ def test_near_neighbours_far_from_the_origin_are_told_apart(tmp_path, where, com
         found = index.search(vectors, 1, where=where)
     assert found.ids[:, 0].tolist() == list(range(5000))
     assert not found.distances.any()
+
+
+def test_recall_is_measured_with_what_could_come_too(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(100, 64))[rng.integers(100, size=12_000)] + 0.3 * rng.normal(size=(12_000, 64))
+    with kyori.open_index(tmp_path / "i", factory="HNSW6", recall=0.3) as index:
+        index.add(np.arange(len(X)), X.astype(np.float32))
+        index.compact()
+        report = index.statistics()["search"]
+        assert report["recall"] < index.recall(10, sample=200) - 0.01  # the graph's own vectors are found more easily
+        assert report["queries"] == 400
