@@ -267,5 +267,7 @@ def test_recall_is_measured_with_what_could_come_too(tmp_path):
         index.add(np.arange(len(X)), X.astype(np.float32))
         index.compact()
         report = index.statistics()["search"]
-        assert report["recall"] < index.recall(10, sample=200) - 0.01  # the graph's own vectors are found more easily
+        assert (
+            report["recall"] < index.recall(10, sample=200) - 0.01
+        )  # the graph's own vectors are found more easily
         assert report["queries"] == 400
