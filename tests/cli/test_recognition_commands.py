@@ -114,6 +114,34 @@ def test_verify_answers_and_can_be_scripted(calibrated, tmp_path, capsys):
     assert run(["verify", str(folder), str(tmp_path / "v.npy"), "7"]) == 0
 
 
+@pytest.mark.parametrize("kind", ["vector", "array", "set", "image"])
+def test_an_item_in_an_array_is_asked_for_as_a_picture_is(kind, tmp_path, capsys):
+    """For models of rows, arrays and sets there are no pictures to ask with; an embedding is one, too."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    shape = {"vector": (5,), "array": (3, 2), "set": (4, 2), "image": (8, 8)}[kind]
+    items = rng.normal(0, 1, (60, *shape)).astype(np.float32) + labels.reshape(-1, *[1] * len(shape))
+    if kind == "image":
+        items = rng.integers(0, 255, (60, *shape)).astype(np.uint8)
+    offsets = {"offsets": np.arange(61) * 4} if kind == "set" else {}
+    np.savez(tmp_path / "data.npz", X=items.reshape(-1, 2) if kind == "set" else items, y=labels, **offsets)
+    folder, data = tmp_path / "run", str(tmp_path / "data.npz")
+    known = {"items": kind} if kind in ("array", "set") else {}
+    options = {"backbone": "mlp", "embedding_size": 5, "epochs": 1, "report": None, **known}
+    embedder = kyori.fit(data, loss="triplet", out=folder, **options).embedder
+    assert run(["index", str(folder), data]) == 0
+    np.save(tmp_path / "item.npy", items[7])
+    np.save(tmp_path / "vector.npy", embedder.encode([items[7]])[0])
+    found = answer(capsys, "search", folder, tmp_path / "item.npy", "-k", 1)["matches"][0]
+    assert (found["id"], found["distance"]) == (7, pytest.approx(0.0, abs=1e-3))
+    asked = answer(capsys, "search", folder, tmp_path / "vector.npy", "-k", 1, "--as", "vector")
+    assert asked["matches"][0]["id"] == 7
+    assert answer(
+        capsys, "search", folder, tmp_path / "item.npy", "--as", "item", "--html", tmp_path / "p.html"
+    )
+    assert (tmp_path / "p.html").exists()
+
+
 def test_verify_many_writes_csv_and_counts_errors(calibrated, tmp_path, capsys):
     folder, root = calibrated
     pairs = root / "pairs.csv"
@@ -230,7 +258,9 @@ def test_mistakes_are_one_line(digits, calibrated, tmp_path, capsys):
     folder, _ = calibrated
     (tmp_path / "no.png").write_text("no picture")
     (tmp_path / "two.npy").write_bytes(b"")
-    np.save(tmp_path / "wrong.npy", np.zeros((2, 3)))
+    np.save(tmp_path / "wrong.npy", np.zeros((2, 3, 4, 5)))
+    np.save(tmp_path / "number.npy", np.array(3.0))
+    np.save(tmp_path / "cube.npy", np.zeros((2, 3)))
     (tmp_path / "pairs.csv").write_text("0.png,nowhere.png,1\n")
     for arguments, message in [
         (["calibrate", bare, "digits"], "say what to reach: --far"),
@@ -256,7 +286,10 @@ def test_mistakes_are_one_line(digits, calibrated, tmp_path, capsys):
         (["verify", folder], "give A and B"),
         (["verify", folder, "1", "2", "--out", "x"], "belong to --pairs"),
         (["verify", folder, "1", tmp_path / "no.png"], "not a picture"),
-        (["verify", folder, "1", tmp_path / "wrong.npy"], "one vector (d,)"),
+        (["verify", folder, "1", tmp_path / "wrong.npy"], "wrong.npy: item 0 must be"),
+        (["verify", folder, "1", tmp_path / "number.npy"], "one array of numbers"),
+        (["search", folder, tmp_path / "cube.npy", "--as", "vector"], "one vector (d,)"),
+        (["search", folder, "1", "--as", "vector"], "needs a .npy file"),
         (["verify", folder, "1", tmp_path / "two.npy"], "no NumPy array"),
         (["verify", folder, "1", "nowhere.png"], "'nowhere.png' is neither"),
         (["identify", bare, "1"], "not calibrated for identification"),

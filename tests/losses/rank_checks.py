@@ -14,6 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from kyori import distributed, losses
 from kyori.errors import ArgumentError
@@ -238,7 +240,7 @@ def losses_of_losses() -> Iterator[str]:
 
 @check
 def networks() -> Iterator[str]:
-    """The loop of anybody: DistributedDataParallel, its own averaging, and gradient caching."""
+    """The loop of anybody: DistributedDataParallel, FSDP, its own averaging, and gradient caching."""
     generator = torch.Generator().manual_seed(0)
     images, (_, labels) = torch.randn(N, 8, generator=generator, dtype=torch.float64), batch(N)
 
@@ -252,7 +254,7 @@ def networks() -> Iterator[str]:
     for name, options in (("triplet", {}), ("supcon", {}), ("arcface", {}), ("margin", {"mining": "all"})):
         one = network()
         make(name, options)(one(images), labels).backward()
-        for way in ("ddp", "average", "cached"):
+        for way in ("ddp", "average", "cached", "sharded"):
             net = network()
             loss = across_ranks(make(name, options))
             if way == "cached":
@@ -260,11 +262,15 @@ def networks() -> Iterator[str]:
                 losses.cached_backward(loss, net, parts or [share(images)], share(labels))
             else:
                 model = nn.parallel.DistributedDataParallel(net) if way == "ddp" else net
+                if way == "sharded":
+                    fully_shard(net, mesh=init_device_mesh("cpu", (distributed.world(),)))
                 loss(model(share(images)), share(labels)).backward()
-            if way != "ddp":
+            if way in ("average", "cached"):
                 distributed.average_gradients(list(net.parameters()))
             for key, p in one.named_parameters():
-                for told in differences(net.get_parameter(key).grad, p.grad, key):
+                gradient = net.get_parameter(key).grad
+                whole = gradient.full_tensor() if way == "sharded" else gradient
+                for told in differences(whole, p.grad, key):
                     yield f"{name}, {way}: {told}"
 
 

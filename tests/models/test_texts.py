@@ -75,6 +75,38 @@ def test_minilm_gives_the_vectors_of_sentence_transformers(minilm, embedder):
     np.testing.assert_allclose(taken.encode(long), expected, atol=2e-6)
 
 
+def test_texts_of_like_length_go_together():
+    """One long text does not make the short ones as long, in training either; places, values and gradients stay."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    )
+    network = TextEncoder(transformers.BertModel(config), pooling="mean", dense=[], width=16).eval()
+    seen = []
+    network.encoder.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.randint(50, (64, 200), generator=rng)
+    for i in range(64):
+        tokens[i, 200 if i % 8 == 3 else i :] = -1
+    weights = torch.randn(64, 16, generator=rng)
+
+    def features_and_gradient(batches):
+        """Of the weighted sum of all features, whatever the batches."""
+        network.zero_grad()
+        features = torch.cat([network(tokens[rows]) for rows in batches])
+        (features * weights).sum().backward()
+        return features.detach(), network.encoder.embeddings.word_embeddings.weight.grad
+
+    features, gradient = features_and_gradient([slice(None)])
+    assert 3 <= len(seen) <= 8
+    assert sum(rows * length for rows, length in seen) < 0.5 * tokens.numel()
+    alone, expected = features_and_gradient([slice(i, i + 1) for i in range(64)])
+    torch.testing.assert_close(features, alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-3)
+
+
 def test_a_saved_text_model_opens_without_the_original(embedder, tmp_path, monkeypatch):
     import transformers
 

@@ -114,7 +114,12 @@ def browse(path, script):
         p.textContent = encodeURIComponent(JSON.stringify(value)); document.body.append(p); }};
       let blob; URL.createObjectURL = (made) => {{ blob = made; return '#'; }};
       const cards = [...document.querySelectorAll('.review > li')];
-      (async () => {{ {script} }})();
+      // virtual time runs on while a file is read, and the page is dumped when it is up: never be idle
+      const until = async (ready) => {{ while (!ready()) await new Promise((go) => {{
+        const one = new MessageChannel(); one.port1.onmessage = go; one.port2.postMessage(0); }}); }};
+      let over = false;
+      until(() => over);
+      (async () => {{ {script} over = true; }})();
     </script></html>"""
     path.write_text(path.read_text("utf-8").replace("</html>", asked), "utf-8")
     command = [
@@ -148,7 +153,7 @@ def test_decisions_are_saved_and_opened_again(tmp_path):
         const input = document.getElementById('open');
         input.files = files.files;
         input.dispatchEvent(new Event('change'));
-        await new Promise((resume) => setTimeout(resume, 200));
+        await until(() => document.querySelector('input[value=keep]:checked'));
         document.getElementById('save').click();
         done([text, await blob.text(), document.getElementById('status').textContent]);
         """,

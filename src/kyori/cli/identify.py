@@ -29,7 +29,7 @@ def identify(
     items: list[str] = typer.Argument(
         ...,
         metavar="ITEM…",
-        help="Pictures, vectors (.npy), ids of items of the index, or with --boxes nothing else.",
+        help="Pictures, arrays (.npy: items or vectors), ids of items of the index, or with --boxes nothing else.",
     ),
     k: int = typer.Option(5, "-k", min=1, help="How many candidates to name."),
     pooling: Pooling | None = typer.Option(None, help="nearest item or mean of an identity; as calibrated."),

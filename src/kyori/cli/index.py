@@ -55,7 +55,7 @@ def index(
 ) -> None:
     """Index the vectors of DATA, so that `kyori search RUN QUERY` finds them. Items that are there are replaced.
 
-    With --enroll NAME the arguments are single pictures (or .npy vectors) of that identity, and are added to an index
+    With --enroll NAME the arguments are single pictures (or .npy arrays) of that identity, and are added to an index
     that is there; --remove and --remove-identity take items out of it.
     """
     data = data or []
@@ -74,7 +74,7 @@ def index(
         if enroll is None and data:
             raise ArgumentError("DATA with --remove: give the two one after the other, or --enroll NAME.")
         if enroll is not None and not data:
-            raise ArgumentError("--enroll needs the items to add: pictures or .npy vectors.")
+            raise ArgumentError("--enroll needs the items to add: pictures or .npy arrays.")
         facts = _change(run, data, url, enroll, remove, remove_identity)
         if as_json:
             print_json(facts)
@@ -97,7 +97,7 @@ def _say_built(run: Path, facts: dict[str, Any], as_json: bool) -> None:
         f"{facts['vectors']:,} vectors in {facts['url']} ({built}, {facts['metric']}) in {facts['seconds']:.1f} s;"
         f" recall@10 against exact search {facts['recall_at_10']:.3f}"
     )
-    note(f"search it with: kyori search {run} PICTURE")
+    note(f"search it with: kyori search {run} QUERY, a file, a text or an id")
 
 
 def _build(

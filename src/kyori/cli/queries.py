@@ -1,4 +1,4 @@
-"""What a person asks with: a picture, a vector, a text, or an item of the index; and what it looks like."""
+"""What a person asks with: a picture, an array, a text, a vector or an item of the index; and what it looks like."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ if TYPE_CHECKING:
     from ..index import Index
     from ..recognition import Recogniser
 
-__all__ = ["Kind", "Pictures", "chance", "id_of", "picture_of", "vector_of"]
+__all__ = ["Kind", "Pictures", "chance", "drawn", "id_of", "picture_of", "vector_of"]
 
-Kind = Literal["auto", "picture", "vector", "id", "text"]
+Kind = Literal["auto", "item", "vector", "id", "text"]
 
 
 def vector_of(recogniser: Recogniser, query: str, kind: Kind = "auto") -> tuple[np.ndarray, Any]:
     """Return the vector ``(d,)`` of a query, and its id where it is an item of the index.
 
     A query is a file if there is one of that name, else the id of an item, else, where the model takes texts, a text.
+    A ``.npy`` file is an item as the model takes them if its shape says so, else a vector that is an embedding already.
     """
     is_file = Path(query).is_file()
-    if kind == "vector" or (kind == "auto" and is_file and query.endswith(".npy")):
-        return _from_file(query), None
+    if is_file and query.endswith(".npy") and kind in ("auto", "item", "vector"):
+        return _of_array(recogniser, query, kind), None
+    if kind == "vector":
+        raise ArgumentError(f"--as vector needs a .npy file with one embedding (d,); got {query}.")
     if kind == "text" or (kind == "auto" and recogniser.takes == "text" and not _is_id(recogniser, query)):
         if recogniser.takes not in ("text", "any"):
             raise ArgumentError(f"the model of {recogniser.name} takes {recogniser.takes}s, no texts.")
         return recogniser.embed([query])[0], None
-    if kind == "picture" or (kind == "auto" and is_file):
+    if kind == "item" or (kind == "auto" and is_file):
         return recogniser.embed([query])[0], None
     if not recogniser.has_index:
         raise ArgumentError(
@@ -83,17 +86,41 @@ def _is_id(recogniser: Recogniser, query: str) -> bool:
     return True
 
 
-def _from_file(path: str) -> np.ndarray:
+def _of_array(recogniser: Recogniser, path: str, kind: Kind) -> np.ndarray:
+    """Return the vector of what a ``.npy`` file holds: an item, or an embedding."""
+    import numpy as np
+
+    array = _read_array(path)
+    if recogniser.takes != "set" and array.ndim > 1 and array.size == max(array.shape):
+        array = array.reshape(-1)
+    if kind == "item" or (kind == "auto" and _is_item(recogniser, array)):
+        try:
+            return recogniser.embed([array])[0]
+        except ArgumentError as error:
+            raise ArgumentError(f"{path}: {error}") from error
+    if array.ndim != 1:
+        raise FileFormatError(f"{path} must hold one vector (d,) of numbers; got {array.shape}.")
+    return array.astype(np.float32)
+
+
+def _is_item(recogniser: Recogniser, array: np.ndarray) -> bool:
+    """Whether the model takes arrays like this one; all embeddings have one axis."""
+    if recogniser.takes == "vector":
+        return array.shape == recogniser.item_shape
+    return array.ndim > 1 and recogniser.takes in ("image", "array", "set")
+
+
+def _read_array(path: str) -> np.ndarray:
     import numpy as np
 
     try:
         found = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise FileFormatError(f"{path} is no NumPy array of numbers: {error}") from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf" or found.squeeze().ndim != 1:
-        shape = getattr(found, "shape", type(found).__name__)
-        raise FileFormatError(f"{path} must hold one vector (d,) of numbers; got {shape}.")
-    return found.squeeze().astype(np.float32)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf" or found.ndim == 0:
+        what = found.shape if isinstance(found, np.ndarray) else type(found).__name__
+        raise FileFormatError(f"{path} must hold one array of numbers; got {what}.")
+    return found
 
 
 class Pictures:
@@ -147,3 +174,13 @@ def picture_of(path: str) -> Any:
         return picture(path)
     except KyoriError:
         return None
+
+
+def drawn(query: str, kind: Kind) -> Any:
+    """Return what a query that is a file looks like: a picture, or the numbers; None for a vector or a text."""
+    if kind in ("vector", "text") or not Path(query).is_file():
+        return None
+    if not query.endswith(".npy"):
+        return picture_of(query)
+    array = _read_array(query)
+    return array if kind == "item" or array.ndim > 1 else None

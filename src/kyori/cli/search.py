@@ -9,7 +9,7 @@ import typer
 
 from ..errors import ArgumentError
 from .console import JSON, note, print_json, stops_at_ctrl_c
-from .queries import Kind, Pictures, chance, picture_of, vector_of
+from .queries import Kind, Pictures, chance, drawn, vector_of
 from .rerankers import Way, reranker
 
 if TYPE_CHECKING:
@@ -28,11 +28,15 @@ def register(app: typer.Typer) -> None:
 def search(
     run: Path = typer.Argument(..., help="A run folder with an index."),
     query: str = typer.Argument(
-        ..., help="A picture, a vector (.npy), the id of an item of the index, or a text."
+        ...,
+        help="A picture, an array (.npy: an item or its vector), the id of an item of the index, or a text.",
     ),
     k: int = typer.Option(10, "-k", min=1, help="How many items to show."),
     kind: Kind = typer.Option(
-        "auto", "--as", help="What QUERY is: picture, vector, id or text; found out if left out."
+        "auto",
+        "--as",
+        help="What QUERY is: item (a picture or what else the model takes), vector (its embedding), id or text; "
+        "found out if left out.",
     ),
     url: str | None = typer.Option(None, help="Where the index is, if not where kyori index put it."),
     label: list[str] = typer.Option([], help="Only items of this label; may be given several times."),
@@ -124,7 +128,7 @@ def _write_page(path: Path, run: Path, query: str, own: Any, kind: Kind, hits: l
     from ..report.thumbnails import thumbnail
 
     pictures = Pictures(run)
-    asked = pictures.of(own) if own is not None else _asked(query, kind)
+    asked = pictures.of(own) if own is not None else drawn(query, kind)
     tiles = [Tile([thumbnail("" if asked is None else asked, f"query {query}")], tag("b", query))]
     for hit in hits:
         item = pictures.of(hit.id)
@@ -140,10 +144,3 @@ def _write_page(path: Path, run: Path, query: str, own: Any, kind: Kind, hits: l
         Gallery("", tiles[1:]),
     ]
     write_page(path, render(f"Most like {query}", sections, lang="en", kicker="Kyori", contents="Contents"))
-
-
-def _asked(query: str, kind: Kind) -> Any:
-    """Return the picture of a query that is a file; None for a vector or a text."""
-    if kind in ("vector", "text") or query.endswith(".npy") or not Path(query).is_file():
-        return None
-    return picture_of(query)

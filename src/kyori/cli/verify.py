@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def verify(
     run: Path = typer.Argument(..., help="A calibrated run folder."),
     a: str | None = typer.Argument(
-        None, help="A picture, a vector (.npy), or the id of an item of the index."
+        None, help="A picture, an array (.npy: an item or its vector), or the id of an item of the index."
     ),
     b: str | None = typer.Argument(None, help="The other one."),
     pairs: Path | None = typer.Option(None, help="Many at once: a file of pairs (.csv, .tsv, .txt), as CSV."),

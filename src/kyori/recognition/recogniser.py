@@ -143,8 +143,14 @@ class Recogniser:
 
     @property
     def takes(self) -> str:
-        """What the model takes: ``"image"``, ``"vector"``, ``"text"``, or ``"any"`` where it does not say."""
+        """What the model takes: ``"image"``, ``"vector"``, ``"array"``, ``"set"``, ``"text"``, or ``"any"``."""
         return str(getattr(getattr(self.encoder, "preprocess", None), "kind", "any"))
+
+    @property
+    def item_shape(self) -> tuple[int, ...] | None:
+        """The shape of an item that the model takes; of sets that of one vector; None where it does not say."""
+        shape = getattr(getattr(self.encoder, "preprocess", None), "shape", None)
+        return None if shape is None else tuple(shape)
 
     def embed(self, items: Any) -> Vectors:
         """Return the vectors ``(n, d)`` of items.
