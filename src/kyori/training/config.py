@@ -31,7 +31,7 @@ from pydantic import (
 from ..errors import ConfigError, nearest_name
 from ..losses import LOSSES, PairwiseLoss, create
 from .checkpoint import Interval
-from .options import check_options, describe_errors, place_options
+from .options import check_options, describe_errors, place_options, switches
 
 __all__ = [
     "AugmentConfig",
@@ -495,6 +495,11 @@ class RunConfig(_Section):
             tree["model"] = {**ModelConfig().model_dump(mode="json"), "unit_norm": tree["model"]["unit_norm"]}
         place_options(tree, options, cls, LOSSES)
         return cls(**tree)
+
+    @classmethod
+    def switches(cls) -> set[str]:
+        """Return the names of the settings, and of all losses' options, that are on or off."""
+        return switches(cls, LOSSES)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "RunConfig":

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from ..errors import ConfigError, nearest_name
 
-__all__ = ["check_options", "describe_errors", "flat_names", "option_names", "place_options"]
+__all__ = ["check_options", "describe_errors", "flat_names", "option_names", "place_options", "switches"]
 
 HEAD_SIZES = ("num_classes", "embedding_size")  # known only once the data and the model are
 
@@ -109,6 +109,17 @@ def place_options(
         raise ConfigError("the configuration has unknown options:\n  " + "\n  ".join(unknown))
 
 
+def switches(model: type[BaseModel], losses: Mapping[str, type]) -> set[str]:
+    """Return the names of the settings and of the losses' options that are on or off, wherever they occur."""
+    types = [(path[-1], annotation) for path, annotation in _annotated(model)]
+    for constructor in losses.values():
+        parameters = inspect.signature(constructor, eval_str=True).parameters
+        types += [(name, parameter.annotation) for name, parameter in parameters.items()]
+    return {name for name, annotation in types if annotation is bool} - {
+        name for name, annotation in types if annotation is not bool
+    }
+
+
 def _chosen_by_name(model: type[BaseModel]) -> dict[str, str]:
     """Sections that a bare string chooses: loss, optimizer, schedule by name, batches by kind."""
     return {path[0]: path[1] for path in _leaves(model) if path[-1] in ("name", "kind")}
@@ -157,11 +168,17 @@ def _scalar(value: Any) -> Any:
 
 
 def _leaves(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    return (path for path, _ in _annotated(model))
+
+
+def _annotated(model: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the path and the type of each setting."""
     for name, field in model.model_fields.items():
         if _is_model(field.annotation):
-            yield from ((name, *path) for path in _leaves(typing.cast(type[BaseModel], field.annotation)))
+            section = typing.cast(type[BaseModel], field.annotation)
+            yield from (((name, *path), annotation) for path, annotation in _annotated(section))
         else:
-            yield (name,)
+            yield (name,), field.annotation
 
 
 def _is_model(annotation: Any) -> bool:
