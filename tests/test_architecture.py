@@ -52,6 +52,9 @@ MAY_IMPORT = {
     "serving": {
         "errors", "optional", "vectors", "data", "models", "index", "recognition", "runs",
     },
+    "exploring": {
+        "errors", "optional", "distances", "vectors", "neighbors", "data", "report", "runs", "serving",
+    },
     "exporting": {
         "errors", "optional", "files", "vectors", "neighbors", "data", "models", "evaluation", "report", "runs",
     },

@@ -71,7 +71,7 @@ def compare(
 ) -> None:
     """Find the method that suits DATA: equal budgets, several seeds, intervals, a recommendation.
 
-    Any key of the configuration is an option for all methods: `--embedding-size 128`, `--flip true`.
+    Any key of the configuration is an option for all methods: `--embedding-size 128`, `--flip`.
     The exit code is 1 where some trainings failed and the board is of the others.
     """
     from ..comparison import compare as run_comparison

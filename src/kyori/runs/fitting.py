@@ -212,17 +212,23 @@ def _sized(config: RunConfig) -> RunConfig:
 
 
 def open_data(
-    data: Any, config: RunConfig, *, labels: Any = None, progress: bool = False, training: bool = False
+    data: Any,
+    config: RunConfig,
+    *,
+    labels: Any = None,
+    progress: bool = False,
+    training: bool = False,
+    late: bool = False,
 ) -> Source:
     """Open ``data`` as the configuration says; a ``Source`` stays as it is.
 
-    With ``progress``, reading that takes longer than two seconds says on stderr how far it is. For a ``training`` on
-    cached features no picture is decoded before its features are missing, and a damaged one is found then.
+    With ``progress``, reading that takes longer than two seconds says on stderr how far it is. ``late`` decodes no
+    picture before it is asked for, and a damaged one is found then; so does a ``training`` on cached features.
     """
     if isinstance(data, Source):
         return open_source(data, labels=labels)
     wanted = config.data
-    late = training and config.training.cache_features is not None and isinstance(data, str | Path)
+    late |= training and config.training.cache_features is not None and isinstance(data, str | Path)
     return open_source(
         data,
         labels=labels,

@@ -28,7 +28,7 @@ from .metrics import Metrics
 from .page import api_page
 from .served import Served, Shelf
 
-__all__ = ["create_app"]
+__all__ = ["answer_errors", "create_app"]
 
 log = logging.getLogger("kyori.serving")
 _ASKED = (
@@ -108,7 +108,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    _answer_errors(app)
+    answer_errors(app)
     _add_questions(app, fastapi, shelf, desk, limits)
     _add_items(app, fastapi, shelf, desk, limits)
     _add_operations(app, fastapi, shelf, desk, metrics, limits)
@@ -343,7 +343,8 @@ def _json(
     return fastapi.Response(content, status, headers=headers, media_type="application/json")
 
 
-def _answer_errors(app: Any) -> None:
+def answer_errors(app: Any) -> None:
+    """Make every error of an app a status and a sentence, as :func:`failure` writes it."""
     fastapi = require("fastapi", extra="serve", purpose="the server")
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
