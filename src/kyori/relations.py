@@ -300,6 +300,8 @@ class _SameItem(NamedTuple):
     ) -> "_SameItem":
         if m is None:
             own = None if ids is None else integers(ids, "ids", n, "embedding").to(device)
+            if own is not None and _all_differ(own):
+                own = None
             return cls(own, own, rows=own is None)
         if (ids is None) != (reference_ids is None):
             given, missing = ("ids", "reference_ids") if reference_ids is None else ("reference_ids", "ids")
@@ -478,6 +480,14 @@ class _ListedRelations(Relations):
         mask = torch.zeros(stop - start, self.n, dtype=torch.bool, device=pairs.device)
         mask[first - start, second] = True
         return mask
+
+
+def _all_differ(ids: Tensor) -> bool:
+    """Whether ids (n,) are known to be n items, where it can be known without waiting for a device: then there is no
+    copy to look for among n² pairs."""
+    if ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return len(set(ids.tolist())) == len(ids)
 
 
 def _label_sets(labels: Tensor, length: int | None, name: str, device: torch.device) -> Tensor:

@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kyori import losses
+from kyori.losses import counting
 
 from .cases import CLASSES, PAIRWISE, VIEWS, make, name_of
 
@@ -31,6 +32,13 @@ def largest(loss, labels, **more):
     with Largest() as watch:
         loss(x, labels, **more).backward()
     return watch.numbers
+
+
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch):
+    """Triplets are compared in a buffer of a size of its own, which is larger than all there is at these sizes."""
+    monkeypatch.setattr(counting, "_CACHED", BLOCK * N)
+    monkeypatch.setattr(counting, "_FEW", BLOCK * N)
 
 
 @pytest.mark.parametrize(("name", "options"), PAIRWISE, ids=name_of)

@@ -164,7 +164,7 @@ def test_triplet_in_batches_of_many_small_classes(mining, step):
 @pytest.mark.parametrize("right", [False, True])
 @pytest.mark.parametrize("m", [40, 200])  # compared one by one, placed by a grid
 def test_thresholds_are_counted_exactly_as_by_a_search(right, m):
-    from kyori.losses.mining import _passed
+    from kyori.losses.counting import passed
 
     rng = torch.Generator().manual_seed(4)
     thresholds = torch.rand(7, 3, generator=rng).sort(1).values
@@ -176,5 +176,5 @@ def test_thresholds_are_counted_exactly_as_by_a_search(right, m):
     values[:, :3] = thresholds  # on the thresholds themselves
     values[:, 3:6] = torch.tensor([torch.inf, -torch.inf, 0.5])
     assert torch.equal(
-        _passed(thresholds, values, right=right), torch.searchsorted(thresholds, values, right=right).int()
+        passed(thresholds, values, right=right), torch.searchsorted(thresholds, values, right=right).int()
     )

@@ -6,10 +6,10 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from ..distances import normalize
+from ..distances import normalize, on_sphere
 from ..errors import ArgumentError
 from .angles import angle, arc
-from .classes import Change, Classes, lengths, on_sphere
+from .classes import Change, Classes, lengths
 from .heads import ArcFaceLoss, CosineLoss
 from .loss import check_positive
 from .softmax import ClassLoss, ClassOptions, CosineOptions

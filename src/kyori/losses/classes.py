@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from .. import distributed
 from ..distances import normalize
 
-__all__ = ["Change", "Classes", "Largest", "Look", "finite", "lengths", "on_sphere"]
+__all__ = ["Change", "Classes", "Largest", "Look", "finite", "lengths"]
 
 _CPU_NUMBERS = 2**20  # 4 MiB of float32 logits at a time stay in the cache: twice as fast as 64 MiB
 _DEVICE_NUMBERS = 2**24
@@ -157,39 +157,11 @@ def unit_rows(weight: Tensor) -> Tensor:
     return normalize(weight.flatten(0, -2)).view_as(weight)
 
 
-def on_sphere(x: Tensor, radius: Tensor | float = 1.0) -> Tensor:
-    """Rows of x (n, d) scaled to a length that is not learned; a zero row stays zero and gets no gradient.
-
-    `radius * normalize(x)` in fewer passes, which count where classes are fewer than dimensions.
-    """
-    scaled: Tensor = _OnSphere.apply(x, radius)
-    return scaled
-
-
 def lengths(x: Tensor) -> Tensor:
     """Lengths (n,) of the rows of x (n, d), with a gradient of 0 at 0."""
     squared = x.square().sum(1)
     empty = squared <= torch.finfo(x.dtype).tiny
     return squared.masked_fill(empty, 1.0).sqrt().masked_fill(empty, 0.0)
-
-
-class _OnSphere(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, radius: Tensor | float) -> Tensor:
-        squared = torch.linalg.vector_norm(x, dim=1, keepdim=True).square()
-        empty = squared <= torch.finfo(x.dtype).tiny
-        factor = (radius * squared.masked_fill(empty, torch.inf).rsqrt()).to(x.dtype)
-        y = x * factor
-        ctx.radius = radius
-        ctx.save_for_backward(y, factor)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        y, factor = ctx.saved_tensors
-        along = (gradients[0] * y).sum(1, keepdim=True) / ctx.radius**2
-        return torch.addcmul(gradients[0], y, along, value=-1.0).mul_(factor), None
 
 
 def finite(z: Tensor) -> Tensor:

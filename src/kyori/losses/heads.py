@@ -12,10 +12,10 @@ from typing import ClassVar, Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from ..distances import normalize
+from ..distances import normalize, on_sphere
 from ..errors import ArgumentError, TrainingWarning
 from .angles import angle, arc, psi
-from .classes import Change, Classes, Largest, Look, on_sphere
+from .classes import Change, Classes, Largest, Look
 from .loss import check_positive
 from .softmax import CosineOptions, SoftmaxFamilyLoss, SoftmaxOptions, sums_and_counts
 

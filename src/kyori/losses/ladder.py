@@ -9,6 +9,7 @@ from torch import Tensor
 from ..distances import Distance
 from ..errors import ArgumentError
 from . import mining as mine
+from .counting import hinge_counts
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Terms
 
@@ -126,10 +127,10 @@ class LadderLoss(PairwiseLoss):
 
 
 def _counts(D: Tensor, above: Tensor, below: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """`mining.hinge_counts`, some rows at a time: where half of all is relevant, its tables are wider than D."""
+    """`hinge_counts`, some rows at a time: where half of all is relevant, its tables are wider than D."""
     rows = max(1, _NUMBERS // max(1, D.shape[1]))
     parts = [slice(start, start + rows) for start in range(0, len(D), rows)]
-    found = [mine.hinge_counts(D[part], above[part], below[part], margin, "all") for part in parts]
+    found = [hinge_counts(D[part], above[part], below[part], margin, "all") for part in parts]
     if len(found) == 1:
         return found[0]
     return torch.cat([G for G, _ in found]), torch.cat([active for _, active in found])

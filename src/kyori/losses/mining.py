@@ -1,10 +1,6 @@
-"""Which triplets of an anchor count, and how often: exact, without a list of triplets.
+"""Which triplets of an anchor are chosen, and sums over all of them that no count of triplets gives.
 
-A hinge triplet loss is piecewise linear in the distances, so all of it is in one matrix: `G[a, i]` says how
-often D(a, i) enters as a positive (+) minus as a negative (−). Then
-Σ[D(a,p) − D(a,n) + m]₊ = Σ G·D + m·(active triplets), and G is the gradient. G costs a sort of
-the positives, a binary search of each negative among them, and a histogram: O(N² log P) for N anchors
-with P positives each, where the triplets are N·P·N.
+What a count gives, the sums of hinges, is in `counting`.
 """
 
 from collections.abc import Iterator
@@ -16,37 +12,21 @@ from torch.autograd.function import once_differentiable
 
 from ..distances import Distance
 from ..errors import ArgumentError
-
-_MODERATE = 200  # thresholds up to which comparing with each is faster than searching
-_CACHED = 2**17  # numbers worked on at a time: half a megabyte
+from .counting import passed, sorted_positives
 
 __all__ = [
     "Draw",
     "Picks",
-    "Positives",
     "Strategy",
     "batch_picks",
     "check_on_sphere",
     "distance_weighted",
     "facenet",
     "hardest",
-    "hinge_counts",
     "random_picks",
     "soft_sums",
     "swap_sums",
 ]
-
-
-class Positives(NamedTuple):
-    """Positives of b anchors as a table, nearest first; short rows begin with distance −inf at column 0."""
-
-    columns: Tensor
-    distances: Tensor
-
-    @property
-    def filled(self) -> Tensor:
-        """(b, P) booleans: False where a row was padded."""
-        return self.distances > -torch.inf
 
 
 class Picks(NamedTuple):
@@ -55,93 +35,6 @@ class Picks(NamedTuple):
     positives: Tensor
     negatives: Tensor
     valid: Tensor
-
-
-def sorted_positives(D: Tensor, positive: Tensor) -> Positives:
-    """The positives of each anchor, in a table as wide as the largest class."""
-    anchors, columns = positive.nonzero(as_tuple=True)
-    counts = positive.sum(1)
-    width = int(counts.max())
-    slots = torch.arange(len(anchors), device=D.device) - (counts.cumsum(0) - counts)[anchors]
-    place = anchors * width + slots
-    distances = D.new_full((len(D) * width,), -torch.inf)
-    table = columns.new_zeros(len(D) * width)
-    distances[place], table[place] = D[anchors, columns], columns
-    distances, order = distances.view(len(D), width).sort(1)
-    return Positives(table.view(len(D), width).gather(1, order), distances)
-
-
-@torch.no_grad()
-def hinge_counts(
-    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
-) -> tuple[Tensor, Tensor]:
-    """G (b, m) and the active triplets (b,) of `all`, `hard` or `semihard`.
-
-    `all`: D(a,n) < D(a,p) + m. `hard`: D(a,n) ≤ D(a,p), of which those without loss (equal, with m = 0) are
-    left out. `semihard`: D(a,p) < D(a,n) < D(a,p) + m, the difference of the two.
-    """
-    if torch.compiler.is_compiling():  # whose graphs break where a shape depends on the data
-        return _hinge_counts_in_graphs(D.detach(), positive, negative, margin, mining)
-    return _hinge_counts(D, positive, negative, margin, mining)
-
-
-def _hinge_counts(
-    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
-) -> tuple[Tensor, Tensor]:
-    near = sorted_positives(D, positive)
-    negatives = torch.where(negative, D, torch.inf)
-    if mining == "hard" and margin > 0:
-        as_positive, passed = _count(near.distances, negatives, closed=True)
-    else:
-        as_positive, passed = _count(near.distances + margin, negatives, closed=False)
-    if mining == "semihard":
-        too_near, nearer = _count(near.distances, negatives, closed=margin > 0)
-        as_positive, G = as_positive - too_near, passed.sub_(nearer)
-    else:
-        G = passed.sub_(near.distances.shape[1])
-    return G.scatter_add_(1, near.columns, as_positive), as_positive.sum(1)
-
-
-@torch.library.custom_op("kyori::hinge_counts", mutates_args=())
-def _hinge_counts_in_graphs(
-    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
-) -> tuple[Tensor, Tensor]:
-    return _hinge_counts(D, positive, negative, margin, mining)
-
-
-@_hinge_counts_in_graphs.register_fake
-def _(D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(D), D.new_empty(len(D))
-
-
-def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor, Tensor]:
-    """How many negatives lie below each threshold (b, P) (or on it, if `closed`), and how many thresholds do
-    not lie above each negative (b, m); whole numbers, in the type of the distances."""
-    b, width = thresholds.shape
-    bins = b * (width + 1)
-    passed = _passed(thresholds, negatives, right=not closed)
-    row = torch.arange(0, bins, width + 1, device=passed.device, dtype=passed.dtype)[:, None]
-    histogram = torch.bincount((passed + row).view(-1), minlength=bins).view(b, width + 1)
-    return histogram.cumsum(1)[:, :width].to(negatives.dtype), passed.to(negatives.dtype)
-
-
-def _passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
-    """`torch.searchsorted` of values (b, m) in sorted thresholds (b, P), without most of its branches on the CPU.
-
-    A branch that goes either way costs more there than several comparisons in a row, so a moderate number of
-    thresholds is compared with all values, one after the other, some rows at a time so that they stay in the cache.
-    """
-    if values.device.type != "cpu" or not 0 < thresholds.shape[1] <= _MODERATE:
-        return torch.searchsorted(thresholds, values, right=right, out_int32=True)
-    compare = torch.ge if right else torch.gt
-    passed = torch.zeros_like(values)
-    rows = max(1, _CACHED // max(1, values.shape[1]))
-    out = values.new_empty(min(rows, len(values)), values.shape[1])
-    for some, few, count in zip(values.split(rows), thresholds.split(rows), passed.split(rows), strict=True):
-        beyond = out[: len(some)]
-        for threshold in few.T[..., None]:
-            count += compare(some, threshold, out=beyond)  # as floats: booleans are written five times slower
-    return passed.int()
 
 
 @torch.no_grad()
@@ -154,7 +47,7 @@ def facenet(D: Tensor, positive: Tensor, negative: Tensor) -> Picks:
     near = sorted_positives(D, positive)
     b, width = near.distances.shape
     negatives = torch.where(negative, D, torch.inf)
-    bucket = _passed(near.distances, negatives, right=False).long()
+    bucket = passed(near.distances, negatives, right=False).long()
     smallest = D.new_full((b, width + 1), torch.inf).scatter_reduce_(1, bucket, negatives, "amin")
     anchors, columns = (negative & (negatives == smallest.gather(1, bucket))).nonzero(as_tuple=True)
     which = columns.new_full((b * (width + 1),), D.shape[1])

@@ -5,9 +5,9 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from ..distances import normalize
+from ..distances import normalize, on_sphere
 from ..errors import ArgumentError
-from .classes import Change, Classes, on_sphere
+from .classes import Change, Classes
 from .loss import Reduction, check_positive
 from .softmax import ClassLoss, ClassOptions, SoftmaxFamilyLoss, SoftmaxOptions
 

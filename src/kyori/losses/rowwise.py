@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
-from .mining import sorted_positives
+from .counting import sorted_positives
 
 __all__ = [
     "PositivePairs",

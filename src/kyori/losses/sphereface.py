@@ -5,9 +5,10 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
+from ..distances import on_sphere
 from ..errors import ArgumentError
 from .angles import angle, psi
-from .classes import Classes, lengths, on_sphere
+from .classes import Classes, lengths
 from .loss import Reduction, check_positive
 from .softmax import SoftmaxFamilyLoss, SoftmaxOptions
 

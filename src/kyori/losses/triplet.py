@@ -9,6 +9,7 @@ from ..distances import Distance, pairwise_distance, row_distance
 from ..errors import ArgumentError
 from ..relations import Pairs, Triplets
 from . import mining as mine
+from .counting import hinge_counts
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .rowwise import class_groups
@@ -175,7 +176,7 @@ class TripletLoss(PairwiseLoss):
         if self.soft:
             value, triplets = mine.soft_sums(D, positive, negative, self.margin, self.mining)
             return self._terms(value, triplets, every)
-        G, active = mine.hinge_counts(D, positive, negative, self.margin, self.mining)
+        G, active = hinge_counts(D, positive, negative, self.margin, self.mining)
         return self._terms((G * D).sum(1) + self.margin * active, active, every)
 
     def _picks(self, block: Block) -> mine.Picks:

@@ -147,8 +147,15 @@ class Updater:
                 self.scaler.step(optimizer)
         if self.scaler is not None:
             self.scaler.update()
-        for optimizer in self.optimizers:
-            sparse = not self._free and any(
-                p.grad is not None and p.grad.is_sparse for g in optimizer.param_groups for p in g["params"]
-            )
-            optimizer.zero_grad(set_to_none=self._free or sparse)  # each step has other rows
+        self._forget()
+
+    @torch.no_grad()
+    def _forget(self) -> None:
+        """What each `zero_grad` does, without its groups and hooks, which a small network notices."""
+        for weight in self.weights:
+            if weight.grad is None:
+                continue
+            if self._free or weight.grad.is_sparse:  # each step has other rows
+                weight.grad = None
+            else:
+                weight.grad.zero_()

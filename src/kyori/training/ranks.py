@@ -99,7 +99,8 @@ class Ranks:
 
     def average(self) -> None:
         """Average the gradients of the network; the loss's own weights have that of all ranks already."""
-        distributed.average_gradients(list(self._network.parameters()))
+        if self.world > 1:
+            distributed.average_gradients(list(self._network.parameters()))
 
     def seed(self, seed: int) -> int:
         """A seed of this rank's own, for dropout and augmentation; on rank 0 the one that is given."""

@@ -1,0 +1,175 @@
+"""How often each distance of an anchor enters a sum of hinges over its triplets: exact, without a list of triplets.
+
+A hinge triplet loss is piecewise linear in the distances, so all of it is in one matrix: `G[a, i]` says how
+often D(a, i) enters as a positive (+) minus as a negative (−). Then
+Σ[D(a,p) − D(a,n) + m]₊ = Σ G·D + m·(active triplets), and G is the gradient. G costs a sort of
+the positives, a binary search of each negative among them, and a histogram: O(N² log P) for N anchors
+with P positives each, where the triplets are N·P·N. Where they are few, comparing all of them at once is cheaper.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Positives", "hinge_counts", "passed", "sorted_positives"]
+
+_MODERATE = 200  # thresholds up to which comparing with each is faster than searching
+_CACHED = 2**18  # numbers worked on at a time: a megabyte
+_FEW = 2**15  # triplets of an anchor up to which all of them are compared
+
+
+class Positives(NamedTuple):
+    """Positives of b anchors as a table; where there are fewer, distance −inf at column 0."""
+
+    columns: Tensor
+    distances: Tensor
+
+    @property
+    def filled(self) -> Tensor:
+        """(b, P) booleans: False where a row was padded."""
+        return self.distances > -torch.inf
+
+
+def sorted_positives(D: Tensor, positive: Tensor) -> Positives:
+    """The positives of each anchor, nearest first, in a table as wide as the largest class; short rows begin late."""
+    return _sorted(_positives(D, positive))
+
+
+def _sorted(near: Positives) -> Positives:
+    distances, order = near.distances.sort(1)
+    return Positives(near.columns.gather(1, order), distances)
+
+
+def _positives(D: Tensor, positive: Tensor) -> Positives:
+    b, m = D.shape
+    places = positive.reshape(-1).nonzero()[:, 0]
+    found = D.detach().reshape(-1).index_select(0, places)
+    counts = positive.sum(1, dtype=torch.int32)
+    fewest, width = torch.stack(counts.aminmax()).tolist() if b else (0, 0)
+    if fewest == width:  # classes of one size, as P×K batches have them, fill the table without gaps
+        starts = torch.arange(0, b * m, m, device=D.device) if m else places
+        table, distances = places.view(b, width) - starts[:, None], found.view(b, width)
+    else:
+        anchors = places // m
+        slots = torch.arange(len(places), device=D.device) - (counts.cumsum(0) - counts)[anchors]
+        slots += anchors * width
+        distances = D.new_full((b * width,), -torch.inf).index_copy_(0, slots, found).view(b, width)
+        table = places.new_zeros(b * width).index_copy_(0, slots, places % m).view(b, width)
+    return Positives(table, distances)
+
+
+@torch.no_grad()
+def hinge_counts(
+    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+) -> tuple[Tensor, Tensor]:
+    """G (b, m) and the active triplets (b,) of `all`, `hard` or `semihard`.
+
+    `all`: D(a,n) < D(a,p) + m. `hard`: D(a,n) ≤ D(a,p), of which those without loss (equal, with m = 0) are
+    left out. `semihard`: D(a,p) < D(a,n) < D(a,p) + m, the difference of the two.
+    """
+    if torch.compiler.is_compiling():  # whose graphs break where a shape depends on the data
+        return _hinge_counts_in_graphs(D.detach(), positive, negative, margin, mining)
+    return _hinge_counts(D, positive, negative, margin, mining)
+
+
+def _hinge_counts(
+    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+) -> tuple[Tensor, Tensor]:
+    near = _positives(D, positive)
+    negatives = _elsewhere_infinite(D, negative)
+    if D.device.type == "cpu" and near.distances.shape[1] * D.shape[1] <= _FEW:
+        G, as_positive = _few(near.distances, negatives, margin, mining)
+    else:
+        near = _sorted(near)
+        G, as_positive = _many(near.distances, negatives, margin, mining)
+    return G.scatter_add_(1, near.columns, as_positive), as_positive.sum(1)
+
+
+@torch.library.custom_op("kyori::hinge_counts", mutates_args=())
+def _hinge_counts_in_graphs(
+    D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
+) -> tuple[Tensor, Tensor]:
+    return _hinge_counts(D, positive, negative, margin, mining)
+
+
+@_hinge_counts_in_graphs.register_fake
+def _(D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(D), D.new_empty(len(D))
+
+
+def _elsewhere_infinite(D: Tensor, mask: Tensor) -> Tensor:
+    """D where the mask is True, else inf."""
+    if D.device.type != "cpu":
+        return torch.where(mask, D, torch.inf)
+    found = torch.empty_like(D)  # in floats alone, as a choice by booleans takes three times as long there
+    rows = max(1, _CACHED // max(1, D.shape[1]))
+    for into, kept, some in zip(*(table.split(rows) for table in (found, mask, D)), strict=True):
+        into.copy_(kept.view(torch.uint8)).reciprocal_().sub_(1.0).add_(some)
+    return found
+
+
+def _few(near: Tensor, negatives: Tensor, margin: float, mining: str) -> tuple[Tensor, Tensor]:
+    """Minus how often each negative (b, m) is active, and how often each positive (b, P): triplet by triplet.
+
+    Some anchors at a time, so that their triplets stay in the cache.
+    """
+    b, width = near.shape
+    G, as_positive = torch.empty_like(negatives), torch.empty_like(near)
+    rows = min(b, max(1, _CACHED // max(1, width * negatives.shape[1])))
+    active = near.new_empty(rows, width, negatives.shape[1])  # floats: booleans are written five times slower
+    below = torch.empty_like(active) if mining == "semihard" else active
+    closed = mining == "hard" and margin > 0
+    limits = near if closed else near + margin
+    parts = (table.split(rows) for table in (near, limits, negatives, G, as_positive))
+    for low, high, some, into_negatives, into_positives in zip(*parts, strict=True):
+        others, chosen = some[:, None], active[: len(some)]
+        (torch.le if closed else torch.lt)(others, high[..., None], out=chosen)
+        if mining == "semihard":
+            beyond = torch.gt if margin > 0 else torch.ge
+            chosen *= beyond(others, low[..., None], out=below[: len(some)])
+        torch.sum(chosen, 1, out=into_negatives)
+        torch.sum(chosen, 2, out=into_positives)
+    return G.neg_(), as_positive
+
+
+def _many(near: Tensor, negatives: Tensor, margin: float, mining: str) -> tuple[Tensor, Tensor]:
+    """The same by ranks of the negatives among the positives, nearest first."""
+    if mining == "hard" and margin > 0:
+        as_positive, G = _count(near, negatives, closed=True)
+    else:
+        as_positive, G = _count(near + margin, negatives, closed=False)
+    if mining == "semihard":
+        too_near, nearer = _count(near, negatives, closed=margin > 0)
+        return G.sub_(nearer), as_positive.sub_(too_near)
+    return G.sub_(near.shape[1]), as_positive
+
+
+def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor, Tensor]:
+    """How many negatives lie below each threshold (b, P) (or on it, if `closed`), and how many thresholds do
+    not lie above each negative (b, m); whole numbers, in the type of the distances."""
+    b, width = thresholds.shape
+    bins = b * (width + 1)
+    beyond = passed(thresholds, negatives, right=not closed)
+    row = torch.arange(0, bins, width + 1, device=beyond.device, dtype=beyond.dtype)[:, None]
+    histogram = torch.bincount((beyond + row).view(-1), minlength=bins).view(b, width + 1)
+    return histogram.cumsum(1)[:, :width].to(negatives.dtype), beyond.to(negatives.dtype)
+
+
+def passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
+    """`torch.searchsorted` of values (b, m) in sorted thresholds (b, P), without most of its branches on the CPU.
+
+    A branch that goes either way costs more there than several comparisons in a row, so a moderate number of
+    thresholds is compared with all values, one after the other, some rows at a time so that they stay in the cache.
+    """
+    if values.device.type != "cpu" or not 0 < thresholds.shape[1] <= _MODERATE:
+        return torch.searchsorted(thresholds, values, right=right, out_int32=True)
+    compare = torch.ge if right else torch.gt
+    total = torch.zeros_like(values)
+    rows = max(1, _CACHED // max(1, values.shape[1]))
+    out = values.new_empty(min(rows, len(values)), values.shape[1])
+    for some, few, count in zip(values.split(rows), thresholds.split(rows), total.split(rows), strict=True):
+        beyond = out[: len(some)]
+        for threshold in few.T[..., None]:
+            count += compare(some, threshold, out=beyond)  # as floats: booleans are written five times slower
+    return total.int()
