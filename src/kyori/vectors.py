@@ -176,8 +176,8 @@ def _float_rows(vectors: ArrayLike | torch.Tensor) -> NDArray[np.float32]:
         raise ArgumentError(f"vectors must be real numbers; got an array of {values.dtype}.")
     with np.errstate(over="ignore"):  # what overflows is found, and said, below
         rows = np.require(values, np.float32, ["C", "W"])  # writable, or torch complains about each use
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.all():
+    if not np.isfinite(rows).all():  # where they stand is asked only if there are any
+        finite = np.isfinite(rows).all(axis=1)
         row = int(np.argmin(finite))
         raise DataError(
             f"vectors must be finite float32 numbers; row {row} holds {rows[row][~np.isfinite(rows[row])][0]}"

@@ -48,11 +48,12 @@ class Index:
 
     def __init__(self, store: Store):
         self._store = store
+        self._metric = store.settings.metric  # which no call changes
 
     @property
     def metric(self) -> Metric:
         """The distance of the results."""
-        return self._store.settings.metric
+        return self._metric
 
     @property
     def dimension(self) -> int | None:
@@ -180,16 +181,18 @@ class Index:
         if schema is None:
             return empty_matches(1 if np.ndim(queries) == 1 else len(np.asarray(queries)), k, "int")
         asked = self._queries(queries, schema.dimension)
-        conditions = filters.parse(where, schema)
-        if any(condition.operator == "in" and not condition.values for condition in conditions):
-            return empty_matches(len(asked), k, schema.ids)
-        conditions = tuple(c for c in conditions if c.operator != "not in" or c.values)
+        conditions: tuple[filters.Condition, ...] = ()
+        if where is not None:
+            conditions = filters.parse(where, schema)
+            if any(condition.operator == "in" and not condition.values for condition in conditions):
+                return empty_matches(len(asked), k, schema.ids)
+            conditions = tuple(c for c in conditions if c.operator != "not in" or c.values)
+        if rerank is None:
+            return self._find(asked, k, conditions)
 
         def find(vectors: NDArray[np.float32], count: int) -> Matches:
             return self._find(vectors, count, conditions)
 
-        if rerank is None:
-            return find(asked, k)
         return _rerank(rerank, asked, k, self.metric, find, self.get)
 
     def recall(self, k: int = 10, *, sample: int = 100, seed: int = 0) -> float:
@@ -315,6 +318,15 @@ class Index:
             asked = asked[None]
         if asked.ndim != 2 or asked.shape[1] != dimension:
             raise ArgumentError(f"queries must have shape (q, {dimension}); got {np.shape(queries)}.")
+        # The least and the largest number tell of all that they are finite and of no row that it is too long. A search
+        # leaves nothing of NumPy in the caches, so that each further look at a batch costs more than its arithmetic.
+        largest = _LARGEST_NORM / dimension**0.5
+        if (
+            self._metric == "euclidean"
+            and -largest < np.minimum.reduce(asked, axis=None, initial=0)
+            and np.maximum.reduce(asked, axis=None, initial=0) < largest
+        ):
+            return asked
         if not np.isfinite(asked).all():
             row = int(np.argmin(np.isfinite(asked).all(axis=1)))
             raise DataError(f"queries must be finite numbers; query {row} is not.")
@@ -324,10 +336,13 @@ class Index:
         self, vectors: NDArray[np.float32], k: int, conditions: tuple[filters.Condition, ...]
     ) -> Matches:
         found = self._store.nearest(vectors, k, conditions)
-        squares = np.maximum(found.distances, 0)
-        # On the unit sphere ‖a − b‖² = 2 (1 − cos), and the difference loses nothing for near-duplicates.
-        distances = squares / 2 if self.metric == "cosine" else np.sqrt(squares)
-        return Matches(found.ids, distances.astype(np.float32, copy=False))
+        squares = found.distances
+        if self._metric == "cosine":
+            # On the unit sphere ‖a − b‖² = 2 (1 − cos), and the difference loses nothing for near-duplicates.
+            np.multiply(squares, 0.5, out=squares)
+        else:
+            np.sqrt(squares, out=squares)
+        return found
 
 
 def _rerank(

@@ -29,10 +29,12 @@ __all__ = [
 
 _FLAT_BELOW, _GRAPH_BELOW = 100_000, 2_000_000
 _POINTS_PER_CENTROID = 39  # what FAISS asks for
-_SAMPLE, _NEIGHBOURS = 200, 10
+_SAMPLE, _NEIGHBOURS = 100, 10
 _WIDEST = {"efSearch": 4096, "nprobe": 65_536}
-_BLOCK = 65_536
+_BLOCK = 16_384  # rows that an exact search takes at a time: they fit into the caches with what is computed of them
 _SPARE = 8  # candidates beyond k that an exact search measures
+_PRODUCT = 20  # queries from which on an exact search multiplies matrices
+_TILE, _GROUP = 64, 16  # queries that it takes at a time, and rows of which it looks at the nearest first
 REFINE = 4  # times k candidates are taken from an index that shortens vectors, and measured by the vectors as they came
 _NOISE = 1e-2  # below this share of |q|², |q|² + |x|² − 2qx has lost digits
 
@@ -117,6 +119,10 @@ def build(vectors: NDArray[np.float32], factory: str) -> tuple[Any, str]:
     Where there are too few vectors to train ``factory`` (FAISS asks for 39 a centroid), a ``Flat`` one is built, to be
     replaced when there are enough.
 
+    Args:
+        vectors: ``(n, d)``, contiguous. ``Flat`` searches them where they are, so they must not change afterwards.
+        factory: A FAISS factory string, or ``"auto"``.
+
     Returns:
         The index, and the factory string that it was built by.
 
@@ -133,8 +139,20 @@ def build(vectors: NDArray[np.float32], factory: str) -> tuple[Any, str]:
         most = min(n, max(needed, 256 * (needed // _POINTS_PER_CENTROID)))
         rows = np.arange(n) if most == n else np.sort(rng.choice(n, most, replace=False))
         index.train(vectors if most == n else vectors[rows])
-    index.add(vectors)
+    if exact(index):
+        _lend(index, vectors)
+    else:
+        index.add(vectors)
     return index, wanted
+
+
+def _lend(index: Any, vectors: NDArray[np.float32]) -> None:
+    """Let an empty ``Flat`` index hold these vectors without a copy, which would be most of what its build costs."""
+    bytes_of = faiss().MaybeOwnedVectorUInt8
+    nobody = bytes_of().owner
+    index.codes = bytes_of.create_view(faiss().swig_ptr(vectors), vectors.nbytes, nobody)
+    index.ntotal = len(vectors)
+    index.referenced_objects = [vectors]  # as FAISS's own Python code keeps what it points to
 
 
 def _create(d: int, factory: str) -> Any:
@@ -157,9 +175,9 @@ def _training_points(index: Any) -> int:
 def flat_vectors(index: Any) -> NDArray[np.float32] | None:
     """Return a view of the vectors ``(n, d)`` where FAISS keeps them whole and in order, else None."""
     storage = index
-    if isinstance(index, faiss().IndexHNSWFlat):
+    if type(index) is faiss().IndexHNSWFlat:
         storage = faiss().downcast_index(index.storage)
-    if not isinstance(storage, faiss().IndexFlat):
+    if not exact(storage):
         return None
     if storage.ntotal == 0:
         return np.zeros((0, storage.d), np.float32)
@@ -167,19 +185,18 @@ def flat_vectors(index: Any) -> NDArray[np.float32] | None:
 
 
 def exact(index: Any) -> bool:
-    """Return whether this FAISS index looks at every vector."""
-    return isinstance(index, faiss().IndexFlat)
+    """Return whether this is FAISS's plain list of vectors, of which a search looks at every one."""
+    return type(index) in (faiss().IndexFlat, faiss().IndexFlatL2)  # subclasses shuffle what they hold
 
 
 def lossless(index: Any) -> bool:
     """Return whether this FAISS index measures distances to the vectors as they came."""
-    return flat_vectors(index) is not None or isinstance(index, faiss().IndexIVFFlat)
+    return flat_vectors(index) is not None or type(index) is faiss().IndexIVFFlat
 
 
 def selects(index: Any) -> bool:
     """Return whether this FAISS index can leave out rows while it searches."""
-    kinds = (faiss().IndexFlat, faiss().IndexHNSW, faiss().IndexIVF)
-    return isinstance(index, kinds)
+    return exact(index) or isinstance(index, (faiss().IndexHNSW, faiss().IndexIVF))
 
 
 def effort_of(index: Any) -> tuple[str, int] | None:
@@ -198,7 +215,7 @@ def set_effort(index: Any, effort: tuple[str, int]) -> None:
 def tune(index: Any, vectors: NDArray[np.float32], target: float) -> Report:
     """Set the least effort that reaches the target, doubling from 1 (IVF) or 16 (HNSW), and report the recall.
 
-    Measured with at most 200 of the index's own vectors, each left out of its own answer, and with as many that could
+    Measured with at most 100 of the index's own vectors, each left out of its own answer, and with as many that could
     come; the lower of the two counts. A graph links its own vectors to their neighbours, and finds them more easily.
     """
     setting = effort_of(index)
@@ -299,8 +316,8 @@ def search_exactly(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Search all of ``vectors``, or only ``rows`` of them, a block at a time; k must not exceed their number.
 
-    Far from the origin |q|² + |x|² − 2qx cannot tell near neighbours apart: blocks are moved to their centre first, and
-    a few candidates more than asked for are measured again.
+    Far from the origin |q|² + |x|² − 2qx cannot tell near neighbours apart: blocks are moved to about their centre
+    first, and a few candidates more than asked for are measured again.
     """
     chosen = None if rows is None else np.asarray(rows, np.int64)
     total = len(vectors) if chosen is None else len(chosen)
@@ -308,8 +325,9 @@ def search_exactly(
     for start in range(0, total, _BLOCK):
         part = slice(start, min(start + _BLOCK, total))
         block = np.ascontiguousarray(vectors[part] if chosen is None else vectors[chosen[part]])
-        centre = block.mean(axis=0, dtype=np.float64).astype(np.float32)
-        _, places = faiss().knn(queries - centre, block - centre, min(k + _SPARE, len(block)))
+        some = block[:: max(1, len(block) // 1024)]
+        centre = some.mean(axis=0, dtype=np.float64).astype(np.float32)
+        places = _places(queries - centre, block - centre, min(k + _SPARE, len(block)))
         squares = true_squares(queries, block, places)
         found = places + start if chosen is None else chosen[part][places]
         if best is not None:
@@ -318,6 +336,41 @@ def search_exactly(
         best = ordered(squares, found, k)
     assert best is not None, "search_exactly needs at least one row"
     return best
+
+
+def _places(queries: NDArray[np.float32], block: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the places ``(q, count)`` of the rows that are nearest but for rounding, in any order.
+
+    FAISS 1.15 multiplies matrices for a thousand queries and more only; from some twenty on that takes a third of the
+    time.
+    """
+    if len(queries) < _PRODUCT:
+        places: NDArray[np.int64] = faiss().knn(queries, block, count)[1]
+        return places
+    halves = np.einsum("nd,nd->n", block, block) / 2  # |x|²/2 − qx orders the rows as their distances do
+    values, found = np.empty((min(_TILE, len(queries)), len(block)), np.float32), []
+    for start in range(0, len(queries), _TILE):
+        tile = queries[start : start + _TILE]
+        part = np.matmul(tile, block.T, out=values[: len(tile)])
+        found.append(_smallest(np.subtract(halves, part, out=part), count))
+    return np.concatenate(found)
+
+
+def _smallest(values: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the columns of each row's ``count`` smallest values.
+
+    They stand in those groups of columns that have the ``count`` smallest minima: only these are looked through.
+    """
+    width = values.shape[1] // _GROUP  # columns j, j + width, j + 2 width, … are a group
+    if width <= count:
+        return np.argpartition(values, count - 1, axis=1)[:, :count]
+    minima = values[:, : _GROUP * width].reshape(len(values), _GROUP, width).min(axis=1)
+    groups = np.argpartition(minima, count - 1, axis=1)[:, :count]
+    members = (groups[:, None] + width * np.arange(_GROUP)[:, None]).reshape(len(values), -1)
+    rest = np.arange(_GROUP * width, values.shape[1])  # belongs to no group
+    members = np.concatenate([members, np.broadcast_to(rest, (len(values), len(rest)))], axis=1)
+    best = np.argpartition(np.take_along_axis(values, members, 1), count - 1, axis=1)[:, :count]
+    return np.take_along_axis(members, best, 1)
 
 
 def check_server_factory(factory: str) -> None:

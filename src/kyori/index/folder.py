@@ -260,7 +260,6 @@ class FolderStore(Store):
     def _load(self) -> None:
         """Map the base and bring back what the log holds."""
         self._base = open_base(self.folder, self._manifest)
-        self._mapped = True
         self._delta = Delta(self.schema.dimension if self.schema else 1)
         path = self.folder / self._manifest.log
         end = 0
@@ -331,11 +330,7 @@ class FolderStore(Store):
             self._manifest = write_base(self.folder, self._manifest, base, built, report)
             self._log.close()
             self._log = Log(self.folder / self._manifest.log, 0)
-            self._base, self._delta = base, Delta(self.schema.dimension)
-            if flat_vectors(base.index) is None:
-                base.vectors = np.load(
-                    self.folder / f"vectors-{self._manifest.generation}.npy", mmap_mode="r"
-                )
+            self._base, self._delta = open_base(self.folder, self._manifest), Delta(self.schema.dimension)
         except BaseException:
             self._broken = "could not be written; what was acknowledged is on the disk: open it again"
             raise
@@ -355,12 +350,7 @@ class FolderStore(Store):
         base, settings = self._base, self.settings
         assert self.schema is not None
         if base is not None and not (anew or self._unbuilt() or base.dead > _DEAD_SHARE * len(base)):
-            if self._mapped:  # a mapped file cannot be added to
-                alive = base.alive
-                base = open_base(self.folder, self._manifest, mapped=False)
-                assert base is not None
-                base.alive, base.dead, self._mapped = alive, len(alive) - int(alive.sum()), False
-            grown = self._grown(base, parts)
+            grown = self._grown(base.alive, parts)
             return grown, self._manifest.built or "Flat", tune(grown.index, grown.vectors, settings.recall)
         if base is not None:
             parts = [_living(base.items, base.vectors, base.alive), *parts]
@@ -369,11 +359,12 @@ class FolderStore(Store):
             return None, "", None
         index, built = build(rows.vectors, settings.factory)
         keys, key_rows = sorted_keys(rows.items["id"].combine_chunks())
-        self._mapped = False
         rebuilt = Base(index, rows.vectors, rows.items, np.ones(len(rows), bool), keys, key_rows)
         return rebuilt, built, tune(index, rows.vectors, settings.recall)
 
-    def _grown(self, base: Base, parts: list[Rows]) -> Base:
+    def _grown(self, alive: NDArray[np.bool_], parts: list[Rows]) -> Base:
+        base = open_base(self.folder, self._manifest, mapped=False)  # a mapped file cannot be added to
+        assert base is not None
         assert self.schema is not None
         new = _joined(parts, self.schema)
         vectors = None
@@ -383,7 +374,7 @@ class FolderStore(Store):
             base.index.add(new.vectors)
         items = pyarrow.concat_tables([base.items, new.items]).combine_chunks()
         keys, key_rows = sorted_keys(items["id"].combine_chunks())
-        alive = np.concatenate([base.alive, np.ones(len(new), bool)])
+        alive = np.concatenate([alive, np.ones(len(new), bool)])
         return Base(base.index, vectors, items, alive, keys, key_rows)
 
     # Guarding ----------------------------------------------------------------------------------------------------

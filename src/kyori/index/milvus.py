@@ -159,7 +159,7 @@ class MilvusStore(Store):
         self._fresh = False
         for row, hits in enumerate(answers):
             for place, hit in enumerate(hits):
-                found.ids[row, place], found.distances[row, place] = hit["id"], hit["distance"]
+                found.ids[row, place], found.distances[row, place] = hit["id"], max(hit["distance"], 0)
         return found
 
     def fetch(self, ids: pyarrow.Array) -> Rows:

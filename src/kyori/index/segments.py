@@ -213,8 +213,8 @@ class Base:
             squares, rows = ordered(true_squares(queries, self.vectors, rows), rows, count)
         elif len(queries) >= _BATCH and self._flat:
             squares, rows = sharpened(queries, self.vectors, squares, rows)
-        short = np.flatnonzero(rows[:, -1] < 0)
-        if short.size:
+        if not self._flat and np.minimum.reduce(rows[:, -1], initial=0) < 0:
+            short = np.flatnonzero(rows[:, -1] < 0)
             squares[short], rows[short] = search_exactly(
                 queries[short], self.vectors, count, np.flatnonzero(wanted)
             )

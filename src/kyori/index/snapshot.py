@@ -20,6 +20,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -159,19 +160,24 @@ def write_base(folder: Path, manifest: Manifest, base: Base, built: str, report:
     if flat_vectors(base.index) is None:
         names.append(f"vectors-{generation}.npy")
         np.save(folder / names[2], base.vectors)
-    files = {name: _synced(folder / name) for name in names}
-    following = replace(manifest, generation=generation, built=built, report=report, files=files)
-    create_log(folder / following.log)
+    following = replace(manifest, generation=generation, built=built, report=report)
+    with ThreadPoolExecutor() as pool:  # the sums are computed while the disk writes
+        synced = [pool.submit(_sync, folder / name) for name in names]
+        synced.append(pool.submit(create_log, folder / following.log))
+        sums = {name: _crc(folder / name) for name in names}
+    for done in synced:
+        done.result()  # raises what failed
+    files = {name: {"bytes": (folder / name).stat().st_size, "crc32": sums[name]} for name in names}
+    following = replace(following, files=files)
     following.write(folder)
     remove_leftovers(folder, following)
     return following
 
 
-def _synced(path: Path) -> dict[str, int]:
-    """Bring a file to the disk; return its size and CRC."""
+def _sync(path: Path) -> None:
+    """Bring a file to the disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "crc32": _crc(path)}
 
 
 def _crc(path: Path) -> int:
@@ -216,7 +222,7 @@ def open_base(folder: Path, manifest: Manifest, *, mapped: bool = True) -> Base 
     names = {name.partition("-")[0]: name for name in manifest.files}
     try:
         items = _read_items(folder / names["items"], manifest.files[names["items"]]["crc32"])
-        flags = getattr(faiss(), "IO_FLAG_MMAP_IFC", 0) if mapped else 0
+        flags = faiss().IO_FLAG_MMAP_IFC if mapped else 0
         index = faiss().read_index(str(folder / names["base"]), flags)
         vectors = np.load(folder / names["vectors"], mmap_mode="r") if "vectors" in names else None
     except (KeyError, RuntimeError, ValueError, pyarrow.ArrowException) as error:

@@ -65,7 +65,10 @@ class Store(ABC):
 
     @abstractmethod
     def nearest(self, queries: NDArray[np.float32], k: int, conditions: Sequence[Condition]) -> Matches:
-        """Return ids and **squared** Euclidean distances, nearest first, padded with None or −1 and inf."""
+        """Return ids and **squared** Euclidean distances, nearest first, padded with None or −1 and inf.
+
+        The distances are float32, not negative, and a fresh array that the caller may change.
+        """
 
     @abstractmethod
     def fetch(self, ids: pyarrow.Array) -> Rows:
