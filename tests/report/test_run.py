@@ -5,7 +5,7 @@ import pytest
 
 from kyori.errors import ArgumentError
 from kyori.report import Trial, write_run_report
-from kyori.report.thumbnails import thumbnail
+from kyori.report.thumbnails import image_of, thumbnail
 from kyori.results import Result, Results
 from kyori.vectors import VectorTable
 from report.samples import Page, Pictures, Vectors, trial
@@ -92,6 +92,17 @@ def test_every_mode_of_image(mode):
     from PIL import Image
 
     assert "data:image/png" in thumbnail(Image.new(mode, (4, 4)), "x")
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 5, 3)])
+def test_numbers_are_grey_maps(shape):
+    """A set of vectors, or an array with its channels first: from its smallest number, black, to its largest."""
+    numbers = np.linspace(-1e-3, 1e-3, 15).reshape(5, 3) * np.ones(shape)
+    shades = np.asarray(image_of(numbers))
+    assert shades.shape == (5, 3)
+    assert (shades.min(), shades.max()) == (0, 255)
+    assert (np.diff(shades.ravel().astype(int)) > 0).all()
+    assert np.asarray(image_of(np.full(shape, np.nan))).max() == 0
 
 
 def test_bars_are_as_high_as_their_features():

@@ -40,7 +40,7 @@ class Looks:
             item = self._item(row)
         except (KyoriError, OSError) as error:
             return thumbnail(str(error), name)
-        return thumbnail(_drawable(item), name)
+        return thumbnail(item, name)
 
     def text(self, row: int) -> str | None:
         """Return the text of an item, at most 20,000 characters of it; None where it is no text."""
@@ -74,14 +74,3 @@ def _places(ids: NDArray[Any], known: Any) -> NDArray[np.int64]:
         place = {str(id_): i for id_, i in place.items()}  # a file of vectors may keep numbers as text
         ids = ids.astype(np.str_)
     return np.array([place.get(id_, -1) for id_ in ids.tolist()], np.int64)
-
-
-def _drawable(item: Any) -> Any:
-    """Return an item as something that has a thumbnail: sets and arrays of numbers become grey maps."""
-    if not isinstance(item, np.ndarray) or item.ndim == 1:
-        return item
-    numbers = np.nan_to_num(np.asarray(item, np.float64))
-    while numbers.ndim > 2:  # channels, height, width
-        numbers = numbers.mean(axis=0)
-    low, span = numbers.min(initial=0.0), np.ptp(numbers) if numbers.size else 0.0
-    return ((numbers - low) / (span or 1.0) * 255).astype(np.uint8)

@@ -25,7 +25,7 @@ def thumbnail(item: Any, label: str) -> Markup:
     """Return an item as an ``img``, ``svg`` or, for a text, ``p`` element.
 
     Args:
-        item: A PIL image, or a vector ``(f,)``, of which at most 48 bars are drawn (averages of neighbouring
+        item: What `image_of` takes, or a vector ``(f,)``, of which at most 48 bars are drawn (averages of neighbouring
             features where there are more), or a text, of which the first 140 characters are shown.
         label: What it is, for those who cannot see it.
     """
@@ -40,13 +40,28 @@ def thumbnail(item: Any, label: str) -> Markup:
 
 
 def image_of(item: Any) -> Image:
-    """Return an item, an image or an array ``(h, w)`` or ``(h, w, c)``, as an image of a mode that files know."""
+    """Return an item as an image of a mode that files know.
+
+    Args:
+        item: An image; an array of uint8, ``(h, w)`` or ``(h, w, c)``; or other numbers of two axes and more, a set of
+            vectors or channels first, which become a grey map of their mean over all but the last two.
+    """
     from PIL import Image
 
-    image = item if isinstance(item, Image.Image) else Image.fromarray(np.asarray(item).squeeze())
+    if not isinstance(item, Image.Image):
+        array = np.asarray(item)
+        item = Image.fromarray(array.squeeze() if array.dtype == np.uint8 else _grey(array))
+    image = item
     if image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     return image
+
+
+def _grey(numbers: np.ndarray) -> np.ndarray:
+    numbers = np.nan_to_num(np.asarray(numbers, np.float64))
+    numbers = numbers.mean(axis=tuple(range(numbers.ndim - 2)))
+    low, span = numbers.min(initial=0.0), np.ptp(numbers) if numbers.size else 0.0
+    return ((numbers - low) / (span or 1.0) * 255).astype(np.uint8)
 
 
 def _data_uri(image: Image) -> str:
