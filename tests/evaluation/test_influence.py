@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kyori.evaluation import evaluate, ranking
-from kyori.evaluation.bootstrap import Bootstrap
+from kyori.evaluation.bootstrap import Bootstrap, influence
 from kyori.evaluation.influence import influences
 from kyori.evaluation.measures import plan_measures
 from kyori.evaluation.retrieval import retrieve
@@ -105,6 +105,34 @@ def test_what_an_item_adds_to_the_auc_is_that_of_measuring_again_without_it(unit
     # The intervals count pairs in coarse bins.
     assert np.corrcoef(got, expected)[0, 1] > 0.99
     assert np.std(got) == pytest.approx(np.std(expected), rel=0.05)
+
+
+@pytest.mark.parametrize("unit", ["query", "class"])
+def test_chance_of_a_verification_measure_is_what_single_pairs_bring(unit):
+    """Noise of pairs against noise of items: half of the jackknife's variance is chance, or nearly nothing."""
+    found = {}
+    for kind in ("pairs", "items"):
+        shares = []
+        for seed in range(3):
+            generator = np.random.default_rng(seed)
+            labels = np.sort(np.arange(160) % (40 if unit == "class" else 4))
+            if (
+                kind == "pairs"
+            ):  # vectors without structure in many dimensions: each distance is a draw of its own
+                vectors = generator.normal(size=(160, 400))
+            else:  # few items lie far out, and with them all their pairs
+                vectors = generator.normal(size=(160, 2)) * np.exp(2 * generator.normal(size=(160, 1)))
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) if kind == "pairs" else 1.0
+            result = evaluate(
+                VectorTable(vectors=vectors, labels=labels), measures=["accuracy@1.4"], unit=unit
+            )
+            result = result["accuracy@1.4"]
+            units = influence(result.influence[None], labels if unit == "class" else None)[0]
+            square = float(np.square(result.chance, dtype=float).sum()) / 160**2
+            shares.append(square / (units.var() / len(units)))
+        found[kind] = np.mean(shares)
+    assert found["pairs"] == pytest.approx(0.45, abs=0.1)
+    assert found["items"] < 0.1
 
 
 def test_a_gallery_of_its_own_leaves_queries_independent():

@@ -106,9 +106,12 @@ class Bootstrap:
             (units,), left = settled((units, chance[None]))
         return _of_units(mean, units[0], bounded=bounded, left=left)
 
-    def around(self, value: float, shares: NDArray[np.floating]) -> tuple[float, float]:
-        """Return the interval of a value between 0 and 1 to which ``(n,)`` items add these shares."""
-        return _of_units(value, influence(shares[None], self.classes)[0], bounded=True)
+    def around(
+        self, value: float, shares: NDArray[np.floating], chance: NDArray[np.floating]
+    ) -> tuple[float, float]:
+        """Return the interval of a value between 0 and 1 with the ``(n,)`` shares of its items, as in `mean`."""
+        (units,), left = settled((influence(shares[None], self.classes), chance[None]))
+        return _of_units(value, units[0], bounded=True, left=left)
 
 
 def _of_units(

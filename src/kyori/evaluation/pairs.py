@@ -2,8 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -14,8 +13,8 @@ from ..errors import ArgumentError, DataError, DegenerateWarning, nearest_name
 from ..results import Result, Results
 from .bootstrap import percentiles, ratio, shifted_interval
 from .context import Context, unknown
-from .influence import shared_by_classes
 from .measures import VERIFICATION, Measure, plan_measures
+from .pair_influence import Kinds, signs_of, with_influence
 from .verification import (
     ItemCounts,
     PairCounts,
@@ -31,7 +30,6 @@ from .verification import (
 __all__ = ["check_pairs", "evaluate_pairs", "verification_results"]
 
 _BINS = 512
-_UNITS = 2048  # items, or classes, left out at a time
 
 
 def evaluate_pairs(
@@ -106,7 +104,8 @@ def verification_results(context: Context, measures: Sequence[Measure]) -> list[
     """
     task, resamples = context.task, context.resamples
     thresholds = [measure.threshold for measure in measures if measure.family == "accuracy"]
-    counts, items = count_pairs(task, thresholds, context.block_rows)
+    signs = None if context.effects is None else signs_of(resamples)
+    counts, items = count_pairs(task, thresholds, context.block_rows, signs)
     ends = 2 if task.within else 1  # within one table each pair was counted from both its ends
     pairs = int(counts.same.sum()) // ends, int(counts.different.sum()) // ends
     if 0 in pairs:
@@ -118,60 +117,17 @@ def verification_results(context: Context, measures: Sequence[Measure]) -> list[
     protocol = context.protocol | {"same_pairs": pairs[0], "different_pairs": pairs[1]}
     same = resamples.pair_sums(items.same, within=task.within, same_class=True)
     different = resamples.pair_sums(items.different, within=task.within, same_class=False)
+    kinds, signed = (items.same, items.different), None
+    if items.signed is not None:
+        signed = items.signed.same, items.signed.different
     found = []
     for measure in measures:
         if measure.family == "accuracy":
             found.append(_accuracy(context, items, thresholds.index(measure.threshold), measure, protocol))
             continue
         result = _curve_result(measure, counts, same, different, protocol)
-        found.append(
-            _with_influence(
-                context, result, functools.partial(_statistic, measure), items.same, items.different
-            )
-        )
+        found.append(with_influence(context, result, functools.partial(_statistic, measure), kinds, signed))
     return found
-
-
-def _with_influence(
-    context: Context,
-    result: Result,
-    statistic: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
-    same: NDArray[Any],
-    different: NDArray[Any],
-) -> Result:
-    """Say what each item adds to a statistic of counts of pairs, and take the interval from that.
-
-    Without an item all its pairs are gone, and each was counted from both its ends; without a class, those within it
-    and those with other classes. The jackknife of U-statistics: Arvesen (1969); of the AUC it is that of DeLong (1988)
-    for pairs that share items.
-
-    Args:
-        context: The evaluation; nothing is added where the gallery is another table or no interval is wanted.
-        result: The measure.
-        statistic: Of counts of same and of different pairs, ``(u, ·)`` each.
-        same: ``(q, ·)`` counts of the same pairs of each item.
-        different: ``(q, ·)`` of its different pairs.
-    """
-    if context.effects is None:
-        return result
-    classes = context.resamples.classes
-    _, members = np.unique(np.arange(len(same)) if classes is None else classes, return_inverse=True)
-    sizes = np.bincount(members)
-    u, ends = len(sizes), 2 if classes is None else 1
-    totals = [counts.sum(axis=0, dtype=np.float64) for counts in (same, different)]
-    order, starts = np.argsort(members, kind="stable"), np.cumsum(sizes) - sizes
-    without = np.empty(u)
-    for first in range(0, u, _UNITS):
-        part = slice(first, first + _UNITS)
-        rows = order[starts[part][0] : starts[part][-1] + sizes[part][-1]]
-        at = starts[part] - starts[part][0]
-        gone = [np.add.reduceat(counts[rows].astype(np.float64), at, axis=0) for counts in (same, different)]
-        without[part] = statistic(totals[0] - ends * gone[0], totals[1] - 2 * gone[1])
-    if u < 2 or np.isnan(without).any():
-        return result
-    shares = shared_by_classes(result.value, without, members, sizes).astype(np.float32)
-    low, high = context.resamples.around(result.value, shares)
-    return replace(result, low=low, high=high, influence=shares)
 
 
 def _statistic(measure: Measure, same: NDArray[Any], different: NDArray[Any]) -> NDArray[Any]:
@@ -190,14 +146,12 @@ def _statistic(measure: Measure, same: NDArray[Any], different: NDArray[Any]) ->
 def _accuracy(
     context: Context, items: ItemCounts, at: int, measure: Measure, protocol: dict[str, Any]
 ) -> Result:
-    of_same, of_different = items.same.sum(axis=1), items.different.sum(axis=1)
-    accepted, rejected = items.accepted_same[at], of_different - items.accepted_different[at]
+    kinds = _decided(items, at)
     sums = functools.partial(context.resamples.pair_sums, within=context.task.within)
-    drawn_same = sums(np.stack([accepted, of_same], axis=1), same_class=True)
-    drawn_different = sums(np.stack([rejected, of_different], axis=1), same_class=False)
-    right, total = accepted + rejected, of_same + of_different
+    drawn = sums(kinds[0], same_class=True) + sums(kinds[1], same_class=False)
+    right, total = (kinds[0] + kinds[1]).T
     value = float(right.sum(dtype=np.float64) / total.sum(dtype=np.float64))
-    interval = shifted_interval(value, ratio(*(drawn_same + drawn_different).T), (0.0, 1.0))
+    interval = shifted_interval(value, ratio(*drawn.T), (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
     per_query = (right / total).astype(np.float32)
     result = Result(measure.key, value, *interval, per_query, n, protocol | {"threshold": measure.threshold})
@@ -206,8 +160,15 @@ def _accuracy(
         both = same + different
         return ratio(both[:, 0], both[:, 1])
 
-    pairs = np.stack([accepted, of_same], axis=1), np.stack([rejected, of_different], axis=1)
-    return _with_influence(context, result, share, *pairs)
+    signed = None if items.signed is None else _decided(items.signed, at)
+    return with_influence(context, result, share, kinds, signed)
+
+
+def _decided(items: ItemCounts, at: int) -> Kinds:
+    """Return how many pairs of each item are decided rightly, and how many there are, ``(q, 2)`` for either kind."""
+    of_same, of_different = items.same.sum(axis=1), items.different.sum(axis=1)
+    rejected = of_different - items.accepted_different[at]
+    return np.stack([items.accepted_same[at], of_same], axis=1), np.stack([rejected, of_different], axis=1)
 
 
 def _curve_result(

@@ -84,39 +84,63 @@ class ItemCounts:
         different: ``(q, bins)`` how many of its different pairs.
         accepted_same: ``(thresholds, q)`` same pairs below each given threshold.
         accepted_different: ``(thresholds, q)`` different pairs below it.
+        signed: The same numbers with each pair counted by the sign of its gallery item; None where none was given.
     """
 
     same: NDArray[np.float32]
     different: NDArray[np.float32]
     accepted_same: NDArray[np.int64]
     accepted_different: NDArray[np.int64]
+    signed: "ItemCounts | None" = None
+
+    @classmethod
+    def of_sides(cls, items: NDArray[np.float32], accepted: NDArray[np.int64]) -> "ItemCounts":
+        """Join counts of different and same pairs ``(2, q, s, bins)`` and ``(2, t, q, s)``, for each of s signs."""
+        if items.shape[2] == 1:
+            return cls(items[1, :, 0], items[0, :, 0], accepted[1, ..., 0], accepted[0, ..., 0])
+        (less, more), (fewer, others) = np.moveaxis(items, 2, 0), np.moveaxis(accepted, 3, 0)
+        signed, sums, decided = more - less, more + less, fewer + others
+        turned = cls(signed[1], signed[0], others[1] - fewer[1], others[0] - fewer[0])
+        return cls(sums[1], sums[0], decided[1], decided[0], turned)
 
 
 def count_pairs(
-    task: Task, thresholds: Sequence[float] = (), block_rows: int | None = None
+    task: Task,
+    thresholds: Sequence[float] = (),
+    block_rows: int | None = None,
+    signs: NDArray[np.int64] | None = None,
 ) -> tuple[PairCounts, ItemCounts]:
-    """Count every query with every gallery item but itself; within one table each pair counts from both ends."""
+    """Count every query with every gallery item but itself; within one table each pair counts from both ends.
+
+    With ``signs`` ``(m,)`` of −1 and 1 the gallery items of either sign are counted apart.
+    """
     grid = _Grid.of(task, block_rows)
     same_cells, different_cells = np.zeros((2, _CELLS), np.int64)
-    items = np.zeros((len(task.queries), 2, grid.bins), np.float32)
-    accepted = np.zeros((2, len(thresholds), len(task.queries)), np.int64)
+    sides = 1 if signs is None else 2
+    side = np.zeros(len(task.gallery), np.int64) if signs is None else (signs > 0).astype(np.int64)
+    items = np.zeros((2, len(task.queries), sides, grid.bins), np.float32)
+    accepted = np.zeros((2, len(thresholds), len(task.queries), sides), np.int64)
     for rows, distances in distance_blocks(task.queries, task.gallery, task.metric, block_rows):
         cell = grid.cell(distances)
         # All pairs at once, then what is no different pair taken off again: cheaper than to tell each pair's kind.
         different_cells += np.bincount(cell.ravel(), minlength=_CELLS)
-        items[rows, 0] = grid.binned(np.arange(len(cell))[:, None], cell)
+        shape = items[0, rows].shape
+        items[0, rows] = grid.binned(np.arange(len(cell))[:, None], side, cell, shape)
         pairs, itself = task.positive_pairs(rows), task.excluded_pairs(rows)
         np.add.at(same_cells, cell[pairs], 1)
-        items[rows, 1] = grid.binned(pairs[0], cell[pairs], len(cell))
-        for row, column in (pairs, itself):
-            np.subtract.at(different_cells, cell[row, column], 1)
-            items[rows, 0] -= grid.binned(row, cell[row, column], len(cell))
+        items[1, rows] = grid.binned(pairs[0], side[pairs[1]], cell[pairs], shape)
+        items[0, rows] -= items[1, rows] + grid.binned(itself[0], side[itself[1]], cell[itself], shape)
+        for taken in (pairs, itself):
+            np.subtract.at(different_cells, cell[taken], 1)
         distances[itself] = np.inf
         for i, threshold in enumerate(thresholds):
-            accepted[1, i, rows] = np.bincount(pairs[0], distances[pairs] < threshold, len(cell))
-            accepted[0, i, rows] = (distances < threshold).sum(axis=1) - accepted[1, i, rows]
+            below = distances < threshold
+            of_side = np.bincount(pairs[0] * sides + side[pairs[1]], below[pairs], len(cell) * sides)
+            accepted[1, i, rows] = of_side.reshape(-1, sides)
+            all_below = np.stack([below[:, side == s].sum(axis=1) for s in range(sides)], axis=1)
+            accepted[0, i, rows] = all_below - accepted[1, i, rows]
     counts = grid.pair_counts(same_cells, different_cells)
-    return counts, ItemCounts(items[:, 1], items[:, 0], accepted[1], accepted[0])
+    return counts, ItemCounts.of_sides(items, accepted)
 
 
 def area(same: NDArray[Any], different: NDArray[Any]) -> Floats:
@@ -190,12 +214,13 @@ class _Grid:
         return ((distances - self.low) * (1 / self.width) + 0.5).astype(np.int64)
 
     def binned(
-        self, row: NDArray[np.int64], cell: NDArray[np.int64], rows: int | None = None
+        self, row: NDArray[np.int64], side: NDArray[np.int64], cell: NDArray[np.int64], shape: tuple[int, ...]
     ) -> NDArray[np.int64]:
-        """Return ``(rows, bins)``: how many of the cells of each row lie in each bin."""
-        rows = len(cell) if rows is None else rows
-        place = row * self.bins + self.bin_of_cell[cell]
-        return np.bincount(place.ravel(), minlength=rows * self.bins).reshape(rows, self.bins)
+        """Return how many cells lie in each bin for each row and side, in an array of ``shape (rows, sides, bins)``."""
+        place = self.bin_of_cell[cell] + row * (self.bins * shape[1])
+        if shape[1] > 1:
+            place += side * self.bins
+        return np.bincount(place.ravel(), minlength=math.prod(shape)).reshape(shape)
 
     def pair_counts(self, same: NDArray[np.int64], different: NDArray[np.int64]) -> PairCounts:
         used = np.flatnonzero(same + different)
