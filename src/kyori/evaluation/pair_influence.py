@@ -65,10 +65,8 @@ def with_influence(
         return result
     sizes = np.bincount(members)
     shares = shared_by_classes(result.value, without, members, sizes).astype(np.float32)
-    # Were there nothing but what single pairs bring, it would be half of all.
-    most, square = float(np.square(without - without.mean()).sum()), float(loose @ loose)
-    scale = math.sqrt(min(1.0, most / square) / 2) if square > 0 else 0.0
-    chance = (len(members) * scale * loose / np.sqrt(sizes))[members].astype(np.float32)
+    # A pair is in the sums of both its units, so that half of their squares is that of all pairs.
+    chance = (len(members) * math.sqrt(0.5) * loose / np.sqrt(sizes))[members].astype(np.float32)
     low, high = context.resamples.around(result.value, shares, chance)
     return replace(result, low=low, high=high, influence=shares, chance=chance)
 
@@ -100,12 +98,16 @@ def _left_out(
 
 
 def _gradient(statistic: Statistic, totals: tuple[Floats, Floats]) -> list[Floats]:
-    """Return what one more pair in each of the ``(·,)`` counts does to the statistic, for either kind of pairs."""
+    """Return what one more pair in each of the ``(·,)`` counts does to the statistic, for either kind of pairs.
+
+    Less what one more pair of that kind does on average: how many there are of a kind is no chance of a pair.
+    """
     now = statistic(totals[0][None], totals[1][None])[0]
     found = []
     for kind, total in enumerate(totals):
         step = _STEP * total.sum()
         changed = [totals[0][None], totals[1][None]]
         changed[kind] = total + step * np.eye(len(total))
-        found.append((statistic(changed[0], changed[1]) - now) / step)
+        pull = (statistic(changed[0], changed[1]) - now) / step
+        found.append(pull - (pull @ total) / total.sum())
     return found

@@ -149,26 +149,27 @@ def _accuracy(
     kinds = _decided(items, at)
     sums = functools.partial(context.resamples.pair_sums, within=context.task.within)
     drawn = sums(kinds[0], same_class=True) + sums(kinds[1], same_class=False)
-    right, total = (kinds[0] + kinds[1]).T
+    right, wrong = (kinds[0] + kinds[1]).T
+    total = right + wrong
     value = float(right.sum(dtype=np.float64) / total.sum(dtype=np.float64))
-    interval = shifted_interval(value, ratio(*drawn.T), (0.0, 1.0))
+    interval = shifted_interval(value, ratio(drawn[:, 0], drawn.sum(axis=1)), (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
     per_query = (right / total).astype(np.float32)
     result = Result(measure.key, value, *interval, per_query, n, protocol | {"threshold": measure.threshold})
 
     def share(same: NDArray[Any], different: NDArray[Any]) -> NDArray[Any]:
         both = same + different
-        return ratio(both[:, 0], both[:, 1])
+        return ratio(both[:, 0], both.sum(axis=1))
 
     signed = None if items.signed is None else _decided(items.signed, at)
     return with_influence(context, result, share, kinds, signed)
 
 
 def _decided(items: ItemCounts, at: int) -> Kinds:
-    """Return how many pairs of each item are decided rightly, and how many there are, ``(q, 2)`` for either kind."""
-    of_same, of_different = items.same.sum(axis=1), items.different.sum(axis=1)
-    rejected = of_different - items.accepted_different[at]
-    return np.stack([items.accepted_same[at], of_same], axis=1), np.stack([rejected, of_different], axis=1)
+    """Return how many pairs of each item are decided rightly and wrongly, ``(q, 2)`` for either kind."""
+    same, different = items.accepted_same[at], items.accepted_different[at]
+    rejected = items.same.sum(axis=1) - same, items.different.sum(axis=1) - different
+    return np.stack([same, rejected[0]], axis=1), np.stack([rejected[1], different], axis=1)
 
 
 def _curve_result(
