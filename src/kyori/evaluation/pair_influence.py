@@ -20,7 +20,7 @@ from .bootstrap import Bootstrap
 from .context import Context
 from .influence import shared_by_classes
 
-__all__ = ["Kinds", "signs_of", "with_influence"]
+__all__ = ["Kinds", "Statistic", "signs_of", "with_influence"]
 
 #: Counts ``(q, ·)`` of the same and of the different pairs of each item.
 Kinds = tuple[NDArray[Any], NDArray[Any]]
@@ -44,8 +44,8 @@ def signs_of(resamples: Bootstrap) -> NDArray[np.int64]:
 
 
 def with_influence(
-    context: Context, result: Result, statistic: Statistic, kinds: Kinds, signed: Kinds | None
-) -> Result:
+    context: Context, result: Result, statistic: Statistic, kinds: Kinds, signed: Kinds
+) -> Result | None:
     """Say what each item adds to a statistic of counts of pairs, and take the interval from that.
 
     Args:
@@ -53,16 +53,16 @@ def with_influence(
         result: The measure.
         statistic: Of counts of same and of different pairs, ``(u, ·)`` each.
         kinds: What the items' pairs are.
-        signed: The same with each pair counted by the sign of its other item; None where nothing is to be added: the
-            gallery is another table, or no interval is wanted.
+        signed: The same with each pair counted by the sign of its other item.
+
+    Returns:
+        None where there is nothing to measure without some item.
     """
-    if signed is None:
-        return result
     classes = context.resamples.classes
     _, members = np.unique(np.arange(len(kinds[0])) if classes is None else classes, return_inverse=True)
     without, loose = _left_out(statistic, kinds, signed, members, within=classes is not None)
     if len(without) < 2 or np.isnan(without).any():
-        return result
+        return None
     sizes = np.bincount(members)
     shares = shared_by_classes(result.value, without, members, sizes).astype(np.float32)
     # A pair is in the sums of both its units, so that half of their squares is that of all pairs.

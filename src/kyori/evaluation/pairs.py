@@ -1,8 +1,10 @@
 """Verification measures with intervals: of all pairs of a task, or of pairs that are given one by one."""
 
 import functools
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -14,7 +16,7 @@ from ..results import Result, Results
 from .bootstrap import percentiles, ratio, shifted_interval
 from .context import Context, unknown
 from .measures import VERIFICATION, Measure, plan_measures
-from .pair_influence import Kinds, signs_of, with_influence
+from .pair_influence import Kinds, Statistic, signs_of, with_influence
 from .verification import (
     ItemCounts,
     PairCounts,
@@ -89,10 +91,11 @@ def evaluate_pairs(
         )
         return Results([found.get(measure.key, unknown(measure)) for measure in plan], provenance=provenance)
     counts = PairCounts.from_pairs(levels, kinds)
-    drawn_same, drawn_different = _draw_pairs(counts, bootstrap, generator)
+    drawn = _draw_pairs(counts, bootstrap, generator)
     for measure in plan:
         if measure.family != "accuracy":
-            found[measure.key] = _curve_result(measure, counts, drawn_same, drawn_different, protocol)
+            result = _curve_result(measure, counts, protocol)
+            found[measure.key] = _resampled(result, _statistic(measure, *drawn))
     curves = {"roc": counts.roc(), "histogram": counts.histogram()}
     return Results([found[measure.key] for measure in plan], curves=curves, provenance=provenance)
 
@@ -100,7 +103,8 @@ def evaluate_pairs(
 def verification_results(context: Context, measures: Sequence[Measure]) -> list[Result]:
     """Measure all pairs of a task.
 
-    The intervals leave out or resample items, not pairs: an item's pairs stand and fall together.
+    The intervals leave out items, or resample them where the gallery is another table: not pairs, as an item's pairs
+    stand and fall together.
     """
     task, resamples = context.task, context.resamples
     thresholds = [measure.threshold for measure in measures if measure.family == "accuracy"]
@@ -115,19 +119,45 @@ def verification_results(context: Context, measures: Sequence[Measure]) -> list[
         return [unknown(measure) for measure in measures]
     context.curves.update(roc=counts.roc(), histogram=counts.histogram())
     protocol = context.protocol | {"same_pairs": pairs[0], "different_pairs": pairs[1]}
-    same = resamples.pair_sums(items.same, within=task.within, same_class=True)
-    different = resamples.pair_sums(items.different, within=task.within, same_class=False)
-    kinds, signed = (items.same, items.different), None
-    if items.signed is not None:
-        signed = items.signed.same, items.signed.different
+    curve = _Counted.of(context, items, lambda of: (of.same, of.different))
     found = []
     for measure in measures:
         if measure.family == "accuracy":
             found.append(_accuracy(context, items, thresholds.index(measure.threshold), measure, protocol))
-            continue
-        result = _curve_result(measure, counts, same, different, protocol)
-        found.append(with_influence(context, result, functools.partial(_statistic, measure), kinds, signed))
+        else:
+            result = _curve_result(measure, counts, protocol)
+            found.append(curve.with_interval(result, functools.partial(_statistic, measure)))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Counted:
+    """What some measures of a table need of each item's pairs, and so how sure they are."""
+
+    context: Context
+    kinds: Kinds
+    signed: Kinds | None
+
+    @classmethod
+    def of(cls, context: Context, items: ItemCounts, chosen: Callable[[ItemCounts], Kinds]) -> "_Counted":
+        return cls(context, chosen(items), None if items.signed is None else chosen(items.signed))
+
+    def with_interval(self, result: Result, statistic: Statistic) -> Result:
+        """Out of what each item adds to the measure; by resamples where the gallery is another table."""
+        known = None
+        if self.signed is not None:
+            known = with_influence(self.context, result, statistic, self.kinds, self.signed)
+        return _resampled(result, statistic(*self._drawn)) if known is None else known
+
+    @functools.cached_property
+    def _drawn(self) -> Kinds:
+        draw = functools.partial(self.context.resamples.pair_sums, within=self.context.task.within)
+        return draw(self.kinds[0], same_class=True), draw(self.kinds[1], same_class=False)
+
+
+def _resampled(result: Result, drawn: NDArray[Any]) -> Result:
+    low, high = shifted_interval(result.value, drawn, (0.0, 1.0))
+    return replace(result, low=low, high=high)
 
 
 def _statistic(measure: Measure, same: NDArray[Any], different: NDArray[Any]) -> NDArray[Any]:
@@ -146,23 +176,20 @@ def _statistic(measure: Measure, same: NDArray[Any], different: NDArray[Any]) ->
 def _accuracy(
     context: Context, items: ItemCounts, at: int, measure: Measure, protocol: dict[str, Any]
 ) -> Result:
-    kinds = _decided(items, at)
-    sums = functools.partial(context.resamples.pair_sums, within=context.task.within)
-    drawn = sums(kinds[0], same_class=True) + sums(kinds[1], same_class=False)
-    right, wrong = (kinds[0] + kinds[1]).T
+    decided = _Counted.of(context, items, functools.partial(_decided, at=at))
+    right, wrong = (decided.kinds[0] + decided.kinds[1]).T
     total = right + wrong
     value = float(right.sum(dtype=np.float64) / total.sum(dtype=np.float64))
-    interval = shifted_interval(value, ratio(drawn[:, 0], drawn.sum(axis=1)), (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
     per_query = (right / total).astype(np.float32)
-    result = Result(measure.key, value, *interval, per_query, n, protocol | {"threshold": measure.threshold})
+    protocol = protocol | {"threshold": measure.threshold}
+    result = Result(measure.key, value, math.nan, math.nan, per_query, n, protocol)
 
     def share(same: NDArray[Any], different: NDArray[Any]) -> NDArray[Any]:
         both = same + different
         return ratio(both[:, 0], both.sum(axis=1))
 
-    signed = None if items.signed is None else _decided(items.signed, at)
-    return with_influence(context, result, share, kinds, signed)
+    return decided.with_interval(result, share)
 
 
 def _decided(items: ItemCounts, at: int) -> Kinds:
@@ -172,16 +199,9 @@ def _decided(items: ItemCounts, at: int) -> Kinds:
     return np.stack([same, rejected[0]], axis=1), np.stack([rejected[1], different], axis=1)
 
 
-def _curve_result(
-    measure: Measure,
-    counts: PairCounts,
-    drawn_same: NDArray[Any],
-    drawn_different: NDArray[Any],
-    protocol: dict[str, Any],
-) -> Result:
-    """Return what follows from the ROC: the value from all pairs, the interval from drawn counts ``(r, bins)``."""
+def _curve_result(measure: Measure, counts: PairCounts, protocol: dict[str, Any]) -> Result:
+    """Return the value that follows from the ROC of all pairs."""
     far, tar = counts.curve()
-    drawn = _statistic(measure, drawn_same, drawn_different)
     extra: dict[str, float] = {}
     match measure.family:
         case "auc":
@@ -197,9 +217,8 @@ def _curve_result(
             right = right_decisions(counts.same, counts.different)
             value = right.max()
             extra = {"threshold": float(counts.thresholds[np.argmax(right)])}
-    interval = shifted_interval(float(value), drawn, (0.0, 1.0))
     n = protocol["same_pairs"] + protocol["different_pairs"]
-    return Result(measure.key, float(value), *interval, None, n, protocol | extra)
+    return Result(measure.key, float(value), math.nan, math.nan, None, n, protocol | extra)
 
 
 def _pair_accuracy(
