@@ -67,6 +67,8 @@ def test_life_of_an_item(place):
     assert [got.class_names[i] for i in got.labels] == ["new", "back", "c0"]
     np.testing.assert_array_equal(got.vectors, [X[5] + 50, X[3], X[0]])
     np.testing.assert_array_equal(got.columns["price"], [-2, 9, 0])
+    assert index.get([4, 0, 77_777, 3], missing="skip").ids.tolist() == [0, 3]
+    assert len(index.get([4, 77_777], missing="skip")) == len(index.get([], missing="skip")) == 0
     assert index.ids().tolist() == sorted({*range(240), 1000} - {4})
 
 

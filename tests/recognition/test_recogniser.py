@@ -133,6 +133,27 @@ def test_threads_may_read_while_another_writes(recogniser):
     assert not wrong, wrong[0]
 
 
+def test_what_is_deleted_between_the_search_and_the_look_at_its_label_is_left_out(recogniser, monkeypatch):
+    """However often it happens: what threads do now and then happens here at every search."""
+    index, search, turn = recogniser.index, recogniser.index.search, iter(range(10**6))
+
+    def search_and_delete(vectors, k=10, *args, **settings):
+        found = search(vectors, k, *args, **settings)
+        index.delete([f"n{next(turn)}"])
+        return found
+
+    index.add([f"n{i}" for i in range(60)], [[0.0, 0.001 * (i + 1)] for i in range(60)], labels=["new"] * 60)
+    monkeypatch.setattr(index, "search", search_and_delete)
+    for i in range(0, 20, 2):
+        assert [hit.id for hit in recogniser.search([[0, 0]], k=3)[0]] == ["a1", f"n{i + 1}"]
+        found = recogniser.identify([0, 0], k=2)
+        assert [one.nearest for one in found.candidates] == ["a1", f"n{i + 2}"]
+    index.delete(index.ids()[1:])
+    monkeypatch.setattr(index, "search", lambda *a, **s: (search(*a, **s), index.delete(["a1"]))[0])
+    assert recogniser.search([[0, 0]], k=3) == [[]]
+    assert not recogniser.identify([0, 0]).candidates
+
+
 def test_without_index_or_calibration_it_says_what_to_do(encoder, tmp_path):
     bare = Recogniser(encoder, name="runs/x")
     with pytest.raises(

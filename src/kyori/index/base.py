@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow
@@ -119,27 +119,34 @@ class Index:
         wanted = self._ids(ids)
         return 0 if wanted is None else self._store.delete(wanted.unique())
 
-    def get(self, ids: ArrayLike) -> VectorTable:
+    def get(self, ids: ArrayLike, *, missing: Literal["error", "skip"] = "error") -> VectorTable:
         """Return items by id, in the order asked for.
+
+        Args:
+            ids: ``(n,)`` unique.
+            missing: What to do about ids that are not there: ``"skip"`` is for ids that were found a moment ago, as
+                another thread or process may have deleted them since.
 
         Raises:
             DataError: An id is not there, or asked for twice.
         """
+        if missing not in ("error", "skip"):
+            raise ArgumentError(f"missing must be 'error' or 'skip'; got {missing!r}.")
         wanted = self._ids(ids)
         if wanted is None:
-            if np.size(ids):
+            if np.size(ids) and missing == "error":
                 raise DataError("the index is empty; there is nothing to get.")
             return VectorTable(vectors=np.zeros((0, self.dimension or 1), np.float32))
         if (distinct := len(wanted.unique())) < len(wanted):
             raise DataError(f"ids must be unique; got {len(wanted)}, of which {distinct} are distinct.")
         rows = self._store.fetch(wanted)
         place = {id_: row for row, id_ in enumerate(rows.items["id"].to_pylist())}
-        missing = [id_ for id_ in wanted.to_pylist() if id_ not in place]
-        if missing:
+        absent = [id_ for id_ in wanted.to_pylist() if id_ not in place]
+        if absent and missing == "error":
             raise DataError(
-                f"ids must be in the index; {missing[0]!r} is not ({len(missing)} of {len(wanted)} are not)."
+                f"ids must be in the index; {absent[0]!r} is not ({len(absent)} of {len(wanted)} are not)."
             )
-        order = [place[id_] for id_ in wanted.to_pylist()]
+        order = np.array([place[id_] for id_ in wanted.to_pylist() if id_ in place], np.int64)
         return _table(rows.items.take(order), rows.vectors[order])
 
     def ids(self) -> NDArray[Any]:
@@ -246,7 +253,7 @@ class Index:
                                 f" {other.metric} ones.")  # fmt: skip
         ids = self.ids()
         for start in range(0, len(ids), _BLOCK):
-            other.add_table(self.get(ids[start : start + _BLOCK]), replace=True)
+            other.add_table(self.get(ids[start : start + _BLOCK], missing="skip"), replace=True)
         other.save()
         return len(ids)
 

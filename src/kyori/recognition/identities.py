@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +15,8 @@ from ..neighbors import nearest
 from ..vectors import VectorTable
 from .values import Label
 
-__all__ = ["Found", "Templates", "gallery_of", "labels_of", "nearest_identities"]
+__all__ = ["Found", "Templates", "gallery_of", "labels_by_id", "labels_of", "nearest_identities"]
 
-_ATTEMPTS = 5
 _WIDER = 4  # items that are asked for at first, for each identity wanted
 
 
@@ -38,15 +39,8 @@ def gallery_of(index: Index) -> tuple[VectorTable, NDArray[np.object_]]:
         raise DataError("the index is empty; there is nobody to be identified. Fill it with kyori index.")
     if "label" not in index.columns:
         raise DataError("the items of this index have no labels; identification needs them.")
-    for attempt in range(_ATTEMPTS):
-        try:
-            table = index.get(index.ids())
-        except DataError:  # another thread has deleted an item in between
-            if attempt == _ATTEMPTS - 1:
-                raise
-        else:
-            return table, labels_of(table)
-    raise AssertionError("unreachable")
+    table = index.get(index.ids(), missing="skip")
+    return table, labels_of(table)
 
 
 def labels_of(table: VectorTable) -> NDArray[np.object_]:
@@ -58,10 +52,18 @@ def labels_of(table: VectorTable) -> NDArray[np.object_]:
     return np.array(table.class_names, dtype=object)[table.labels]
 
 
+def labels_by_id(index: Index, ids: Sequence[Any]) -> dict[Any, Any]:
+    """Return the label of each id that is still there; None for items without labels."""
+    table = index.get(ids, missing="skip")
+    labels = labels_of(table).tolist() if table.labels is not None else [None] * len(table)
+    return dict(zip(table.ids.tolist(), labels, strict=True))
+
+
 def nearest_identities(index: Index, vectors: NDArray[np.float32], k: int) -> list[list[Found]]:
     """Return the ``k`` identities of each query whose nearest items are nearest; fewer where there are fewer.
 
-    More and more items are asked for until enough identities are among them.
+    More and more items are asked for until enough identities are among them. An item that another thread deletes
+    between the search and the look at its label is left out.
     """
     answers: list[list[Found]] = [[] for _ in vectors]
     waiting, count, total = np.arange(len(vectors)), _WIDER * k, len(index)
@@ -69,12 +71,12 @@ def nearest_identities(index: Index, vectors: NDArray[np.float32], k: int) -> li
         found = index.search(vectors[waiting], min(count, total))
         reached = np.isfinite(found.distances)
         ids = list(dict.fromkeys(found.ids[reached].tolist()))
-        labels = dict(zip(ids, labels_of(index.get(ids)).tolist(), strict=True)) if ids else {}
+        labels = labels_by_id(index, ids)
         short = []
         for row, place in enumerate(waiting):
             best: dict[Label, Found] = {}
             for id_, distance in zip(found.ids[row].tolist(), found.distances[row].tolist(), strict=True):
-                if distance != float("inf"):
+                if distance != float("inf") and id_ in labels:
                     best.setdefault(labels[id_], Found(labels[id_], distance, id_))
             answers[place] = list(best.values())[:k]
             if len(best) < k:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,13 +19,12 @@ from ..index import Index, Rerank, open_index
 from ..runs import open_run
 from ..vectors import VectorTable
 from .calibrations import GalleryCalibration, Pooling, RunCalibration
-from .identities import Found, Templates, gallery_of, labels_of, nearest_identities
+from .identities import Found, Templates, gallery_of, labels_by_id, nearest_identities
 from .places import find_note, index_place, is_folder, model_mark
 from .values import Candidate, Hit, Identity, Label, Verdict
 
 __all__ = ["Encoder", "Recogniser"]
 
-_ATTEMPTS = 5  # to look up what was found while another thread deletes
 Vectors = NDArray[np.float32]
 
 
@@ -217,7 +216,7 @@ class Recogniser:
         found = self.index.search(vectors, k, where, rerank=rerank)
         reached = np.isfinite(found.distances)
         ids = list(dict.fromkeys(found.ids[reached].tolist()))
-        labels = self._labels(ids)
+        labels = labels_by_id(self.index, ids)
         verification = self.calibration.verification if self.calibration is not None else None
         probable = (
             verification.probability(found.distances)
@@ -436,21 +435,6 @@ class Recogniser:
     ) -> None:
         self.close()
 
-    def _labels(self, ids: Sequence[Any]) -> dict[Any, Label | None]:
-        """Return the label of each id; what another thread has deleted since is left out."""
-        for _ in range(_ATTEMPTS):
-            if not ids:
-                return {}
-            try:
-                table = self.index.get(ids)
-            except DataError:
-                there = set(self.index.ids().tolist())
-                ids = [id_ for id_ in ids if id_ in there]
-                continue
-            labels = labels_of(table).tolist() if table.labels is not None else [None] * len(ids)
-            return dict(zip(ids, labels, strict=True))
-        return {}
-
     def _identities(self, vectors: Vectors, k: int, pooling: Pooling) -> list[list[Found]]:
         if len(self.index) == 0:
             return [[] for _ in vectors]
@@ -458,13 +442,7 @@ class Recogniser:
             raise DataError("the items of this index have no labels; identification needs them.")
         if pooling == "mean":
             return self._pooled().nearest(vectors, k, self.metric)
-        for attempt in range(_ATTEMPTS):
-            try:
-                return nearest_identities(self.index, vectors, k)
-            except DataError:  # an item was deleted between the search and the look at its label
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
+        return nearest_identities(self.index, vectors, k)
 
     def _pooled(self) -> Templates:
         with self._pooling:
