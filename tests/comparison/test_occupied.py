@@ -52,3 +52,12 @@ def test_the_page_can_be_left_out(tmp_path):
     with pytest.raises(ArgumentError, match="report=False does not write"):
         kyori.compare("digits", report=False, figures=tmp_path / "figures", **options)
     assert board.winner == "raw"
+
+
+def test_a_page_of_another_board_does_not_stay(tmp_path):
+    options = {"out": tmp_path, "per_class": 20, "seeds": 1}
+    kyori.compare("digits", methods=["raw"], **options)
+    kyori.compare("digits", methods=["raw"], report=False, **options)
+    assert (tmp_path / "report.html").exists(), "it shows this very board"
+    kyori.compare("digits", methods=["raw", "lda"], report=False, **options)
+    assert not (tmp_path / "report.html").exists()

@@ -159,11 +159,15 @@ def compare(
             failures=failures,
         )
         if folder is not None:
-            board.to_json(folder / "board.json")
-        if folder is not None and report:
-            shown = board.of(board.winner)[0]
-            items = grid.splits[shown.dataset, shown.fold].test
-            write_report(board, items, folder / "report.html", lang=lang, figures_to=figures)
+            file, page = folder / "board.json", folder / "report.html"
+            before = file.read_bytes() if file.exists() else b""
+            board.to_json(file)
+            if report:
+                shown = board.of(board.winner)[0]
+                items = grid.splits[shown.dataset, shown.fold].test
+                write_report(board, items, page, lang=lang, figures_to=figures)
+            elif file.read_bytes() != before:
+                page.unlink(missing_ok=True)  # it shows another board
     return board
 
 

@@ -223,16 +223,19 @@ def tune(index: Any, vectors: NDArray[np.float32], target: float) -> Report:
         return Report(1.0, 0, None)
     questions = _questions(vectors)
     asked = sum(len(question.queries) for question in questions)
-    recall = min(_recall(index, vectors, question) for question in questions)
+
+    def recall() -> float:
+        return min(_recall(index, vectors, question) for question in questions)
+
     if setting is None:
-        return Report(recall, asked, None)
+        return Report(recall(), asked, None)
     value = min(16 if setting[0] == "efSearch" else 1, setting[1])
     while True:
         effort = (setting[0], value)
         set_effort(index, effort)
-        recall = min(_recall(index, vectors, question) for question in questions)
-        if recall >= target or value == setting[1]:
-            return Report(recall, asked, effort)
+        found = recall()
+        if found >= target or value == setting[1]:
+            return Report(found, asked, effort)
         value = min(2 * value, setting[1])
 
 

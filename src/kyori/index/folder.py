@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -321,13 +322,14 @@ class FolderStore(Store):
                 else []
             )
             parts += [rows] if rows is not None else []
-            base, built, report = self._rebuilt(parts, anew)
+            base, built = self._rebuilt(parts, anew)
             assert self._log is not None
             assert self.schema is not None
             if base is None:  # nothing is left
                 self._begin_again()
                 return
-            self._manifest = write_base(self.folder, self._manifest, base, built, report)
+            measure = partial(tune, base.index, base.vectors, self.settings.recall)
+            self._manifest = write_base(self.folder, self._manifest, base, built, measure)
             self._log.close()
             self._log = Log(self.folder / self._manifest.log, 0)
             self._base, self._delta = open_base(self.folder, self._manifest), Delta(self.schema.dimension)
@@ -346,21 +348,19 @@ class FolderStore(Store):
         remove_leftovers(self.folder, self._manifest)
         self._load()
 
-    def _rebuilt(self, parts: list[Rows], anew: bool) -> tuple[Base | None, str, Any]:
-        base, settings = self._base, self.settings
+    def _rebuilt(self, parts: list[Rows], anew: bool) -> tuple[Base | None, str]:
+        base = self._base
         assert self.schema is not None
         if base is not None and not (anew or self._unbuilt() or base.dead > _DEAD_SHARE * len(base)):
-            grown = self._grown(base.alive, parts)
-            return grown, self._manifest.built or "Flat", tune(grown.index, grown.vectors, settings.recall)
+            return self._grown(base.alive, parts), self._manifest.built or "Flat"
         if base is not None:
             parts = [_living(base.items, base.vectors, base.alive), *parts]
         rows = _joined(parts, self.schema)
         if len(rows) == 0:
-            return None, "", None
-        index, built = build(rows.vectors, settings.factory)
+            return None, ""
+        index, built = build(rows.vectors, self.settings.factory)
         keys, key_rows = sorted_keys(rows.items["id"].combine_chunks())
-        rebuilt = Base(index, rows.vectors, rows.items, np.ones(len(rows), bool), keys, key_rows)
-        return rebuilt, built, tune(index, rows.vectors, settings.recall)
+        return Base(index, rows.vectors, rows.items, np.ones(len(rows), bool), keys, key_rows), built
 
     def _grown(self, alive: NDArray[np.bool_], parts: list[Rows]) -> Base:
         base = open_base(self.folder, self._manifest, mapped=False)  # a mapped file cannot be added to

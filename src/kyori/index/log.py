@@ -61,9 +61,8 @@ class Log:
 
 
 def create_log(path: Path) -> None:
-    """Make an empty log on the disk."""
-    with open(path, "wb") as file:
-        os.fsync(file.fileno())
+    """Make an empty log. It has nothing to bring to the disk but its name, which comes there before the manifest's."""
+    path.write_bytes(b"")
 
 
 def read_log(path: Path) -> Iterator[tuple[str, pyarrow.Table, np.ndarray | None, int]]:

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -151,27 +151,46 @@ def remove_leftovers(folder: Path, manifest: Manifest) -> None:
             entry.unlink(missing_ok=True)
 
 
-def write_base(folder: Path, manifest: Manifest, base: Base, built: str, report: Report) -> Manifest:
-    """Write a base as the next generation with an empty log, make it hold, and return its manifest."""
+def write_base(
+    folder: Path, manifest: Manifest, base: Base, built: str, measure: Callable[[], Report]
+) -> Manifest:
+    """Write a base as the next generation with an empty log, make it hold, and return its manifest.
+
+    Args:
+        folder: The index's.
+        manifest: What holds so far.
+        base: What is written.
+        built: Factory string of its FAISS index.
+        measure: Finds out how well it is searched, while the disk is busy with the files. The effort that it tries
+            meanwhile may stand in FAISS's file: the one that counts stands in the manifest.
+    """
     generation = manifest.generation + 1
-    names = [f"base-{generation}.faiss", f"items-{generation}.arrow"]
-    faiss().write_index(base.index, str(folder / names[0]))
-    _write_items(folder / names[1], base)
+    following = replace(manifest, generation=generation, built=built)
+    writers: dict[str, Callable[[Path], object]] = {
+        f"base-{generation}.faiss": lambda path: faiss().write_index(base.index, str(path)),
+        f"items-{generation}.arrow": lambda path: _write_items(path, base),
+    }
     if flat_vectors(base.index) is None:
-        names.append(f"vectors-{generation}.npy")
-        np.save(folder / names[2], base.vectors)
-    following = replace(manifest, generation=generation, built=built, report=report)
-    with ThreadPoolExecutor() as pool:  # the sums are computed while the disk writes
-        synced = [pool.submit(_sync, folder / name) for name in names]
-        synced.append(pool.submit(create_log, folder / following.log))
-        sums = {name: _crc(folder / name) for name in names}
-    for done in synced:
-        done.result()  # raises what failed
-    files = {name: {"bytes": (folder / name).stat().st_size, "crc32": sums[name]} for name in names}
-    following = replace(following, files=files)
+        writers[f"vectors-{generation}.npy"] = lambda path: np.save(path, base.vectors)
+    create_log(folder / following.log)
+    with ThreadPoolExecutor() as pool:
+        written = {name: pool.submit(_written, folder / name, write) for name, write in writers.items()}
+        report = measure()
+    files = {name: done.result() for name, done in written.items()}  # raises what failed
+    following = replace(following, report=report, files=files)
     following.write(folder)
     remove_leftovers(folder, following)
     return following
+
+
+def _written(path: Path, write: Callable[[Path], object]) -> dict[str, int]:
+    """Write a file, bring it to the disk, and return its size and its CRC."""
+    write(path)
+    with ThreadPoolExecutor(1) as pool:  # the sum is computed while the disk writes
+        synced = pool.submit(_sync, path)
+        crc = _crc(path)
+    synced.result()
+    return {"bytes": path.stat().st_size, "crc32": crc}
 
 
 def _sync(path: Path) -> None:
