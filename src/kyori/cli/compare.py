@@ -135,6 +135,10 @@ def show(
         print(board.to_markdown() if form == "markdown" else board.to_latex(), end="")
     else:
         print(f"\n{board}\n\n{board.recommendation(lang)}")
+        from ..comparison.next_steps import next_steps
+
+        if commands := next_steps(board):
+            note("\nnext:\n  " + "\n  ".join(commands))
         note(f"\n{'report' if report else 'board'}: {folder / ('report.html' if report else 'board.json')}")
     if board.failures:
         note(f"{len(board.failures)} cells are missing, see above; the same command tries them again.")

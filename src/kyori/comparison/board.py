@@ -97,6 +97,7 @@ class Board:
         command: The command that makes this board again.
         unit: What the intervals resample: ``"query"``, or ``"class"`` where the claim is about unseen classes.
         failures: Cells that should be here and are not, each with its reason.
+        sources: What each data set was opened from, by its name among the cells; paths as they were given.
     """
 
     data: str
@@ -106,6 +107,7 @@ class Board:
     command: str = ""
     unit: Literal["query", "class"] = "query"
     failures: tuple[Failure, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.cells:

@@ -28,6 +28,7 @@ def to_json(board: Board) -> str:
         "data": board.data,
         "measure": board.measure,
         "unit": board.unit,
+        "sources": dict(board.sources),
         "budget": dict(board.budget),
         "command": board.command,
         "failures": [vars(failure) for failure in board.failures],
@@ -116,6 +117,7 @@ def from_json(
             command=str(read["command"]),
             unit=read.get("unit", "query"),
             failures=tuple(failure_type(**entry) for entry in read.get("failures", ())),
+            sources={str(name): str(place) for name, place in read.get("sources", {}).items()},
         )
         # The values of queries are not in the file: what they gave stands there, and is taken as it is.
         board.__dict__["_rows"] = rows

@@ -7,7 +7,7 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -146,7 +146,6 @@ def compare(
         cells, failures = grid.run(jobs=jobs, threads=threads, measure=measure, progress=progress)
         if folder is None:
             cells = tuple(replace(cell, folder=None) for cell in cells)
-        names = [folding.source.name for folding in grid.foldings]
         board = Board(
             data=grid.data,
             measure=measure,
@@ -155,8 +154,11 @@ def compare(
                 grid.foldings, list(grid.splits.values()), cells, base, trials, grid.batch_sizes
             ),
             unit=_unit(grid.foldings),
-            command=_command(names, chosen, seeds, measure, folds, unseen, trials, options),
+            command=_command(
+                grid.sources.values(), chosen, seeds, measure, folds, unseen, trials, config, options
+            ),
             failures=failures,
+            sources=grid.sources,
         )
         if folder is not None:
             file, page = folder / "board.json", folder / "report.html"
@@ -268,19 +270,20 @@ def _say_question(foldings: Mapping[str, Folding], unseen: bool | None) -> None:
 
 
 def _command(
-    names: Sequence[str],
+    places: Iterable[str],
     methods: Sequence[Method],
     seeds: int,
     measure: str,
     folds: int | None,
     unseen: bool | None,
     trials: int,
+    config: RunConfig | str | Path | None,
     options: Mapping[str, Any],
 ) -> str:
     words = [
         "kyori",
         "compare",
-        *names,
+        *places,
         "--methods",
         ",".join(m.name for m in methods),
         "--seeds",
@@ -290,6 +293,7 @@ def _command(
     words += ["--unseen" if unseen else "--seen"] if unseen is not None else []
     words += ["--trials", str(trials)] if trials else []
     words += ["--measure", measure] if measure != "map@r" else []
+    words += ["--config", str(config)] if isinstance(config, str | Path) else []
     for key, value in options.items():
         text = json.dumps(value) if isinstance(value, list | tuple | dict | bool) else str(value)
         words += [f"--{key.replace('_', '-')}", text]

@@ -57,8 +57,13 @@ class Grid:
     @property
     def data(self) -> str:
         """The data as the user named them."""
+        return ", ".join(self.sources) if len(self.sources) > 1 else self.foldings[0].source.name
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What each data set was opened from, by its name on the board: a path, or a built-in name."""
         names = dict.fromkeys(name for name, _ in self.splits)
-        return ", ".join(names) if len(names) > 1 else self.foldings[0].source.name
+        return {name: folding.source.name for name, folding in zip(names, self.foldings, strict=True)}
 
     def finished(self, task: Task) -> Cell | None:
         """Return the cell of a task, if it is finished already."""

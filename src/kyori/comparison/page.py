@@ -14,7 +14,19 @@ from ..report.confusion import confusion
 from ..report.curves import curves
 from ..report.maps import maps
 from ..report.norms import norms
-from ..report.page import Details, Facts, Heading, Markup, Prose, Section, Table, render, tag, write_page
+from ..report.page import (
+    Code,
+    Details,
+    Facts,
+    Heading,
+    Markup,
+    Prose,
+    Section,
+    Table,
+    render,
+    tag,
+    write_page,
+)
 from ..report.plates import write_figures
 from ..report.projection import Layout
 from ..report.sections import Method, machine, reading, reproduce, span_text, value_text
@@ -26,6 +38,7 @@ from ..runs import spring_of
 from .board import Board, Cell
 from .dataset_page import over_datasets
 from .methods import BASELINES
+from .next_steps import next_steps
 from .statistics import Comparison, Row
 from .tables import gap, memory_text
 
@@ -77,6 +90,7 @@ def write_report(
         *queries(winner, source, board.measure, words),
         *springs(methods, _forces(methods), words),
         *norms(methods, winner, source, words),
+        *_next(board, words),
         *reading(winner.results, words, intervals=words("reading.intervals")),
         *reproduce(board.command, winner.results.provenance, words),
     ]
@@ -91,6 +105,15 @@ def write_report(
     if figures_to is not None:
         write_figures(sections, figures_to, lang)
     return write_page(path, page)
+
+
+def _next(board: Board, words: Words) -> list[Section]:
+    """What to do with the winner, where its model was kept."""
+    commands = next_steps(board)
+    if not commands:
+        return []
+    note = words("next.note", seed=board.of(board.winner)[0].seed)
+    return [Heading(words("next.heading", method=board.winner), "next", note), Code("\n".join(commands))]
 
 
 def _forces(methods: Sequence[Method]) -> dict[str, Spring]:

@@ -277,6 +277,13 @@ TEXTS: dict[str, tuple[str, str]] = {
         "区間はテストの問い合わせについてのブートストラップ 95 % 区間です。学習ごとのばらつきは含まれないので、"
         "確かめるには複数のシードで学習してください。",
     ),
+    "next.heading": ("Put {method} to work", "{method} を使うには"),
+    "next.note": (
+        "Look at its vectors in the browser, search its items, or train it for longer on the same split; the model is "
+        "that of seed {seed}.",
+        "ベクトルをブラウザで眺める、データを検索できるようにする、同じ分割のままもっと長く学習する、の順です"
+        "（モデルはシード {seed} のもの）。",
+    ),
     "reproduce.heading": ("Do it again", "再現するには"),
     "reproduce.note": (
         "The same command with the same seeds on the same machine gives the same numbers.",
