@@ -112,6 +112,8 @@ def test_a_folder_without_classes_is_one_line_and_exit_2(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["train", "digits", "--loss", "tripplet"], "unknown loss 'tripplet'; did you mean 'triplet'"),
+        (["train", "digits", "--loss", "triplet-batch-hard"], "--loss triplet --mining batch_hard"),
+        (["train", "digits", "--loss", "lda"], "kyori compare DATA --methods lda"),
         (["train", "digits", "--margn", "1"], "margn"),
         (["train", "digits", "--margin"], "--margin needs a value"),
         (["train", "digits", "--recipe", "siamese"], "siamese-mlp"),

@@ -72,6 +72,8 @@ def train(
     named |= {"precision": precision, "channels_last": channels_last, "compile": compiled}
     named |= {"checkpoint_every": checkpoint_every, "profile": profile}
     options = parse_overrides(overrides, **named)
+    if loss is not None:
+        _refuse_methods(loss)
     from ..runs import resolve_config
 
     settings = resolve_config(config, recipe, **options)
@@ -109,3 +111,27 @@ def train(
         return
     print(run)
     note(f"run: {folder}" + (f"    report: {folder / 'report.html'}" if report else ""))
+
+
+def _refuse_methods(loss: str) -> None:
+    """Say how a method of ``kyori compare`` is written where its name is given as a loss.
+
+    Raises:
+        ArgumentError: The name is a method's and no loss's.
+    """
+    from ..comparison import METHODS
+    from ..errors import ArgumentError
+    from ..losses import LOSSES
+
+    method = METHODS.get(loss)
+    if method is None or loss in LOSSES:
+        return
+    if method.loss is None:
+        raise ArgumentError(
+            f"'{loss}' is a method of kyori compare that trains no network; make its run with: kyori compare DATA"
+            f" --methods {loss}"
+        )
+    options = [f"--{key.replace('_', '-')} {value}" for key, value in method.options.items()]
+    raise ArgumentError(
+        f"'{loss}' is a method of kyori compare; write it as a loss: {' '.join([f'--loss {method.loss}', *options])}"
+    )
