@@ -7,6 +7,7 @@ the vectors, keeps ids, and measures the recall besides, which is also stated by
 
     python benchmarks/index.py                                  # 100,000 × 128: Flat, HNSW32, IVF1024,Flat
     python benchmarks/index.py --vectors 1000000 --factories HNSW32 --rounds 1
+    python benchmarks/index.py --vectors 20000 --factories Flat HNSW32 --servers postgresql://ann@host/database#trial
     python benchmarks/index.py --smoke                          # 3,000 × 32, to see that it runs
 """
 
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,6 +31,7 @@ import kyori
 import kyori.index.folder
 from kyori.index import Index
 from kyori.index.factory import choose
+from kyori.index.servers import redacted
 
 BATCHES = (1, 64, 256, 1024)
 clock: Callable[[], float] = time.perf_counter
@@ -132,9 +134,10 @@ def compare_search(index: Index, raw: Any, queries: np.ndarray, least: float) ->
         )
 
 
-def new_recall(index: Index, X: np.ndarray, queries: np.ndarray) -> float:
+def new_recall(index: Index, X: np.ndarray, queries: np.ndarray, ids: np.ndarray | None = None) -> float:
     """Return recall@10 of queries that are not in the index."""
     true = faiss.knn(queries, X, K)[1]
+    true = true if ids is None else ids[true].astype(object)
     found = index.search(queries, K).ids
     return float(np.mean([len(np.intersect1d(a, b)) / K for a, b in zip(true, found, strict=True)]))
 
@@ -227,12 +230,54 @@ def alone(X: np.ndarray, queries: np.ndarray, factory: str) -> None:
         with kyori.open_index(Path(folder) / "index", read_only=True) as index:
             print(f"  recall@10 of new queries {new_recall(index, X, queries[:500]):.3f}", flush=True)
             for size in BATCHES:
-                took = []
-                for _ in range(5):
-                    start = clock()
-                    index.search(queries[:size], K)
-                    took.append(clock() - start)
-                print(f"  batch {size:5d}   {size / float(np.median(took)):10,.0f} queries/s", flush=True)
+                print(f"  batch {size:5d}   {speed(index, queries[:size]):10,.0f} queries/s", flush=True)
+
+
+def beside_servers(X: np.ndarray, queries: np.ndarray, factory: str, urls: Sequence[str]) -> None:
+    """Fill an index in a folder and one of each server with the same items; print what each takes and gives."""
+    ids, labels = np.array([f"item-{i:013d}" for i in range(len(X))]), np.arange(len(X)) % 100
+    print(f"{factory}, {len(X):,} × {X.shape[1]}")
+    with tempfile.TemporaryDirectory() as folder:
+        for url in (f"{folder}/index", *urls):
+            with kyori.open_index(url, factory=factory) as index:
+                if len(index):
+                    raise SystemExit(
+                        f"{redacted(url)} holds {len(index):,} vectors; name one that is not there."
+                    )
+                start = clock()
+                index.add(ids, X, labels)
+                index.save()
+                spent = clock() - start
+                kind = "folder" if url.startswith(folder) else index.statistics()["place"].partition(",")[0]
+                recall = new_recall(index, X, queries[:500], ids)
+                taken = bytes_of(index, url) / len(X)
+                space = "unknown" if np.isnan(taken) else f"{taken:,.0f}"
+                speeds = (f"{speed(index, queries[:size]):,.0f} (batch {size:,})" for size in BATCHES)
+                print(
+                    f"  {kind}: built in {spent:.1f} s, {space} bytes a vector, recall@10 of new queries {recall:.3f},"
+                    f" queries/s {', '.join(speeds)}",
+                    flush=True,
+                )
+                index.clear()
+
+
+def bytes_of(index: Index, url: str) -> float:
+    """Return what an index takes on the disk; not a number where its server does not say."""
+    file = Path(url.removeprefix("milvus:").partition("#")[0])
+    if url.startswith("milvus:"):
+        return sum(path.stat().st_size for path in (file, *file.rglob("*")) if path.is_file())
+    return float(index.statistics().get("bytes", np.nan))
+
+
+def speed(index: Index, queries: np.ndarray) -> float:
+    """Return queries a second: the median of three calls at least, for a second at least."""
+    index.search(queries, K)
+    took: list[float] = []
+    while len(took) < 3 or sum(took) < 1:
+        start = clock()
+        index.search(queries, K)
+        took.append(clock() - start)
+    return len(queries) / float(np.median(took))
 
 
 def peak_of_build(kind: str, n: int, d: int, factory: str, place: Path) -> float:
@@ -278,6 +323,7 @@ def main() -> None:
         help="builds by each side, more where they are short; 1 leaves out their memory",
     )
     parser.add_argument("--alone", action="store_true", help="without raw FAISS: build, recall, opening")
+    parser.add_argument("--servers", nargs="+", metavar="URL", help="beside these, in place of raw FAISS")
     parser.add_argument("--peak", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
@@ -294,6 +340,9 @@ def main() -> None:
     everything = draw(options.vectors + BATCHES[-1], options.dimensions)
     X, queries = everything[: options.vectors], everything[options.vectors :]
     for factory in options.factories:
+        if options.servers:
+            beside_servers(X, queries, factory, options.servers)
+            continue
         if options.alone:
             alone(X, queries, factory)
             continue

@@ -1,17 +1,22 @@
 """A writer that is killed at any moment loses at most the batch that was not acknowledged; damage is an error."""
 
 import contextlib
+import json
 import multiprocessing
+import os
 import random
 import shutil
+import threading
 import time
 import warnings
+from pathlib import Path
+from pkgutil import resolve_name as resolve
 
 import numpy as np
 import pytest
 
 import kyori
-from kyori.errors import DataWarning, FileFormatError, KyoriError
+from kyori.errors import ArgumentError, DataWarning, FileFormatError, KyoriError
 
 
 def write(folder, first, acknowledge):
@@ -286,3 +291,150 @@ def test_a_creation_that_was_cut_off_begins_again(tmp_path):
         index.add([1], [[1.0]])
     with kyori.open_index(folder) as index:
         assert len(index) == 1
+
+
+def test_the_first_batch_brings_the_schema_back_from_the_log(tmp_path):
+    folder = tmp_path / "index"
+    with kyori.open_index(folder) as index:
+        index.add(["é1"], [[1.0, 2.0]], labels=["x"], columns={"price": [1.5], "new": [True]})
+        index.delete(["é1"])
+    for read_only in (True, False):
+        with kyori.open_index(folder, read_only=read_only) as index:
+            assert (index.dimension, len(index)) == (2, 0)
+            assert index.columns == {"label": "str", "price": "float", "new": "bool"}
+    with kyori.open_index(folder) as index, pytest.raises(ArgumentError, match="must have 2 numbers"):
+        index.add(["é2"], [[1.0]])
+
+
+def test_a_first_batch_that_was_cut_off_has_decided_nothing(tmp_path):
+    folder = tmp_path / "index"
+    with kyori.open_index(folder) as index:
+        index.add(["é1"], [[1.0, 2.0]])
+    log = folder / "log-0.bin"
+    log.write_bytes(log.read_bytes()[:-1])
+    with pytest.warns(DataWarning, match="dropped"), kyori.open_index(folder) as index:
+        index.add([7], [[1.0, 2.0, 3.0]])
+    with kyori.open_index(folder) as index:
+        assert index.ids().tolist() == [7]
+
+
+def test_all_that_a_manifest_names_is_on_the_disk_before_it(tmp_path, monkeypatch):
+    """As a power cut would find it: bytes before the name that counts, and names before the call returns."""
+    on_disk, steps, (sync, rename) = set(), [], (os.fsync, os.replace)
+
+    def recorded_sync(descriptor):
+        sync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        on_disk.add((path.name, path.stat().st_size))
+        steps.append(path.name)
+
+    def recorded_rename(old, new):
+        named = json.loads(old.read_text())
+        wanted = {(name, facts["bytes"]) for name, facts in named["files"].items()}
+        assert wanted | {(old.name, old.stat().st_size)} <= on_disk
+        assert (old.parent / f"log-{named['generation']}.bin").exists()
+        rename(old, new)
+        steps.append("manifest")
+
+    monkeypatch.setattr("os.fsync", recorded_sync)
+    monkeypatch.setattr("os.replace", recorded_rename)
+    folder = tmp_path / "index"
+    with kyori.open_index(folder, factory="SQ8") as index:
+        assert steps[-2:] == ["manifest", "index"]
+        rng = np.random.default_rng(0)
+        for n, save in ((100, True), (20_000, False)):  # through the log, and into a base at once
+            steps.clear()
+            index.upsert(np.arange(n), rng.normal(size=(n, 4)))
+            assert steps == ["log-0.bin"] or steps[-2:] == ["manifest", "index"]
+            if save:
+                index.save()
+                assert steps[-2:] == ["manifest", "index"]
+        index.clear()
+        assert steps[-2:] == ["manifest", "index"]
+
+
+@pytest.mark.parametrize("moment", ["log", "base"])
+def test_a_reader_that_opens_while_the_writer_replaces_the_files_reads_the_new_ones(
+    moment, tmp_path, monkeypatch
+):
+    folder = tmp_path / "index"
+    module = "kyori.index.folder.read_log" if moment == "log" else "kyori.index.snapshot._read_items"
+    with kyori.open_index(folder) as writer:
+        writer.add([1], [[1.0, 1.0]])
+        writer.save()
+        before = resolve(module)
+
+        def late(*given):
+            monkeypatch.undo()
+            writer.add([2], [[2.0, 2.0]])
+            if moment == "log":
+                writer.save()
+                return before(*given)
+            found = before(*given)
+            writer.save()
+            return found
+
+        monkeypatch.setattr(module, late)
+        with kyori.open_index(folder, read_only=True) as reader:
+            assert reader.ids().tolist() == [1, 2]
+
+
+def test_who_waited_for_a_writer_that_failed_is_told(tmp_path, monkeypatch):
+    """What would be written then could be lost: the files that count may be others."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    index = kyori.open_index(tmp_path / "index")
+    index.add([1], [[1.0, 1.0]])
+    started = threading.Event()
+
+    def fail(*_):
+        started.set()
+        time.sleep(0.2)  # the others come to wait meanwhile
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kyori.index.folder.open_base", fail)
+    with ThreadPoolExecutor(3) as pool:
+        saving = pool.submit(index.save)
+        started.wait()
+        waiting = [
+            pool.submit(index.add, [2], [[2.0, 2.0]]),
+            pool.submit(index.search, [1.0, 1.0]),
+        ]
+    assert isinstance(saving.exception(), OSError)
+    for one in waiting:
+        assert "open it again" in str(one.exception())
+    index.close()
+    monkeypatch.undo()
+    with kyori.open_index(tmp_path / "index") as index:
+        assert index.ids().tolist() == [1]
+
+
+def test_closing_waits_for_who_writes(tmp_path, monkeypatch):
+    index = kyori.open_index(tmp_path / "index")
+    index.add([1], [[1.0, 1.0]])
+    started, write = threading.Event(), resolve("kyori.index.folder.write_base")
+
+    def slow(*given):
+        started.set()
+        time.sleep(0.2)
+        return write(*given)
+
+    monkeypatch.setattr("kyori.index.folder.write_base", slow)
+    saving = threading.Thread(target=index.save)
+    saving.start()
+    started.wait()
+    index.close()
+    saving.join()
+    with kyori.open_index(tmp_path / "index") as index:
+        assert index.statistics()["in_base"] == 1
+
+
+def test_a_reader_counts_the_bytes_while_the_writer_replaces_the_files(tmp_path, monkeypatch):
+    folder = tmp_path / "index"
+    with kyori.open_index(folder) as writer:
+        writer.add([1], [[1.0, 1.0]])
+        with kyori.open_index(folder, read_only=True) as reader:
+            listed = list(folder.iterdir())
+            writer.save()
+            monkeypatch.setattr(Path, "iterdir", lambda path: iter(listed))
+            assert reader.statistics()["bytes"] > 0

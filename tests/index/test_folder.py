@@ -323,3 +323,36 @@ def test_recall_is_measured_with_what_could_come_too(tmp_path):
             report["recall"] < index.recall(10, sample=200) - 0.01
         )  # the graph's own vectors are found more easily
         assert report["queries"] == 200
+
+
+def test_a_batch_that_does_not_fit_what_another_thread_has_made_since_is_refused(tmp_path, monkeypatch):
+    """In the log it would be what no process can open."""
+    with kyori.open_index(tmp_path / "i") as index:
+        index.add([1], [[1.0, 2.0]])
+        fitted = index._fitted
+
+        def late(rows):
+            monkeypatch.undo()
+            rows = fitted(rows)
+            index.clear()
+            index.add([2], [[1.0, 2.0, 3.0]])
+            return rows
+
+        monkeypatch.setattr(index, "_fitted", late)
+        with pytest.raises(kyori.errors.KyoriError, match="cleared and filled by another thread"):
+            index.add([3], [[1.0, 2.0]])
+    with kyori.open_index(tmp_path / "i") as index:
+        assert index.ids().tolist() == [2]
+
+
+def test_recall_is_measured_while_others_delete(tmp_path, monkeypatch):
+    with kyori.open_index(tmp_path / "i") as index:
+        index.add(np.arange(300), vectors(300))
+        everything = index.ids()
+        index.delete(np.arange(100, 300))
+        monkeypatch.setattr(index, "ids", lambda: everything)
+        assert index.recall() == 1.0
+        monkeypatch.setattr("kyori.index.base._BLOCK", 100)  # nothing is left of whole blocks
+        assert index.recall() == 1.0
+        index.delete(everything)
+        assert index.recall() == 1.0

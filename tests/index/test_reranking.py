@@ -129,3 +129,68 @@ def test_another_kind_of_reranking_is_refused(tmp_path):
         index.add([1, 2], [[1.0], [2.0]])
         with pytest.raises(ArgumentError, match="rerank must be QueryExpansion"):
             index.search([1.0], rerank="expansion")
+
+
+class Straight:
+    """The model of pairs that measures what was measured before."""
+
+    first = 10
+
+    def measure(self, a, b):
+        return np.linalg.norm(a - b, axis=1)
+
+
+@pytest.mark.parametrize("names", ["é{}", None], ids=["strings", "integers"])
+@pytest.mark.parametrize("how", [QueryExpansion(top=10), KReciprocal(k1=5, k2=3, first=10), Straight()])
+def test_what_is_deleted_between_the_search_and_the_look_at_its_vector_is_left_out(
+    how, names, tmp_path, monkeypatch
+):
+    """What other threads do now and then happens here at every search."""
+    X = groups()
+    with kyori.open_index(tmp_path / "i") as index:
+        index.add([names.format(i) for i in range(40)] if names else np.arange(40), X)
+        find, gone = index._find, []
+
+        def find_and_delete(vectors, k, conditions):
+            found = find(vectors, k, conditions)
+            if k >= 10:  # not the second search of an expanded query
+                gone.extend(found.ids[0, [1, 4]].tolist())
+                index.delete(found.ids[0, [1, 4]])
+            return found
+
+        for _ in range(4):
+            with monkeypatch.context() as patch:
+                patch.setattr(index, "_find", find_and_delete)
+                found = index.search(X[:3], 9, rerank=how)
+            assert not set(found.ids[0].tolist()) & set(gone)
+            true = dict(zip(index.ids().tolist(), index.get(index.ids()).vectors, strict=True))
+            there = np.isfinite(found.distances)
+            assert (np.diff(found.distances, axis=1)[there[:, 1:]] >= 0).all()
+            assert (found.ids[~there] == (None if names else -1)).all()
+            if isinstance(how, QueryExpansion):
+                first = list(index.search(X[:1], 8).ids[0])
+                weights = [max(0.0, float(true[id_] @ X[0])) ** 3 for id_ in first]
+                middle = sum([w * true[i] for w, i in zip(weights, first, strict=True)], X[0])
+                assert found.ids[0].tolist() == index.search(middle / (1 + sum(weights)), 9).ids[0].tolist()
+                continue
+            assert there.sum(axis=1)[0] == 8
+            fewer = KReciprocal(k1=5, k2=3, first=8) if isinstance(how, KReciprocal) else None
+            alone = index.search(X[:1], 8, rerank=fewer)
+            assert found.ids[0, :8].tolist() == alone.ids[0].tolist()
+            np.testing.assert_allclose(found.distances[0, :8], alone.distances[0], rtol=1e-4, atol=1e-6)
+
+        monkeypatch.setattr(index, "_find", lambda *given: (find(*given), index.delete(index.ids()))[0])
+        found = index.search(X[:3], 9, rerank=how)
+        assert not np.isfinite(found.distances).any()
+        assert (found.ids == (None if names else -1)).all()
+
+
+def test_what_lies_behind_the_first_closes_up_when_one_of_the_first_is_deleted(tmp_path, monkeypatch):
+    X = np.arange(20.0)[:, None]
+    with kyori.open_index(tmp_path / "i") as index:
+        index.add(np.arange(20), X)
+        find = index._find
+        monkeypatch.setattr(index, "_find", lambda *given: (find(*given), index.delete([3]))[0])
+        found = index.search([0.0], 13, rerank=Straight())
+    assert found.ids.tolist() == [[0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, -1]]
+    assert np.isfinite(found.distances).sum() == 12

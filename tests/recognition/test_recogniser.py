@@ -235,3 +235,58 @@ def test_a_run_folder_opens_as_a_whole(run_folder, held_out):
     (run_folder / "index.json").write_text(json.dumps({**note, "model": "other"}))
     with pytest.raises(ArgumentError, match="made by another model"):
         Recogniser.open(run_folder)
+
+
+def test_an_item_that_another_thread_replaces_has_the_label_that_it_was_found_with(recogniser, monkeypatch):
+    index, search, others = recogniser.index, recogniser.index.search, []
+
+    def search_beside_a_writer(*given, **settings):
+        found = search(*given, **settings)
+        others.append(threading.Thread(target=index.upsert, args=(["a1"], [[90, 90]], ["eve"])))
+        others[-1].start()
+        others[-1].join(0.2)  # it would be done by then, but that it has to wait
+        return found
+
+    for ask in (
+        lambda: recogniser.search([[0, 0]], k=1)[0][0].label,
+        lambda: recogniser.identify([0, 0]).identity,
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(index, "search", search_beside_a_writer)
+            assert ask() == "ann"
+        others[-1].join()
+        assert recogniser.identify([90, 90]).identity == "eve"
+        index.upsert(["a1"], [[0, 0]], ["ann"])
+
+
+@pytest.mark.parametrize("clear", [False, True])
+def test_everything_may_go_while_identities_are_looked_for(recogniser, monkeypatch, clear):
+    index = recogniser.index
+    everything = index.get(index.ids())
+
+    def gone(ask):
+        """Ask while all items go, at each call after which they could."""
+        answers = []
+        for name in ("__len__", "ids", "columns"):
+            before = getattr(type(index), name)
+
+            def late(self, before=before):
+                monkeypatch.undo()
+                found = before.fget(self) if isinstance(before, property) else before(self)
+                index.clear() if clear else index.delete(everything.ids)
+                return found
+
+            monkeypatch.setattr(type(index), name, property(late) if name == "columns" else late)
+            recogniser.refresh()
+            answers.append(ask())
+            monkeypatch.undo()
+            index.clear()
+            index.add_table(everything)
+        return answers
+
+    for pooling in ("nearest", "mean"):
+        for found in gone(
+            lambda pooling=pooling: recogniser.identify([0, 0], pooling=pooling, threshold=1.0)
+        ):
+            assert found.identity in (None, "ann")
+    assert set(gone(lambda: recogniser.remove("ann"))) <= {0, 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -14,7 +15,8 @@ from ..errors import ArgumentError, DataError
 from ..neighbors import Matches, nearest
 from ..vectors import VectorTable
 from . import filters
-from .reranking import Rerank, rerank
+from .reranking import Rerank
+from .reranking import rerank as rerank_found
 from .schema import Rows, ids_of, rows_of
 from .store import Metric, Store, empty_matches
 
@@ -200,7 +202,15 @@ class Index:
         def find(vectors: NDArray[np.float32], count: int) -> Matches:
             return self._find(vectors, count, conditions)
 
-        return _rerank(rerank, asked, k, self.metric, find, self.get)
+        return rerank_found(rerank, asked, k, self.metric, find, self._vectors_of)
+
+    def steady(self) -> AbstractContextManager[object]:
+        """Let several calls of one thread see the same items: ``with index.steady(): ...``.
+
+        In a folder other threads wait meanwhile; PostgreSQL answers from one snapshot, whoever writes. Milvus has none:
+        there others may change items in between.
+        """
+        return self._store.steady()
 
     def recall(self, k: int = 10, *, sample: int = 100, seed: int = 0) -> float:
         """Measure which share of the true ``k`` nearest neighbours search finds, against an exact search.
@@ -211,20 +221,24 @@ class Index:
             seed: Decides which.
 
         Returns:
-            Between 0 and 1; 1 for an index with fewer than two vectors. An item as near as the true k-th counts.
+            Between 0 and 1; 1 for an index with fewer than two vectors. An item as near as the true k-th counts. What
+            others change meanwhile blurs it.
         """
         everything = self.ids()
         if len(everything) < 2:
             return 1.0
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.permutation(len(everything))[:sample])
-        queries = self.get(everything[chosen]).vectors
+        queries = self.get(everything[chosen], missing="skip").vectors
         found = self.search(queries, min(k + 1, len(everything))).distances
         bound = np.full((len(queries), 0), np.inf, np.float32)
         for start in range(0, len(everything), _BLOCK):  # the true distances, a block of items at a time
-            part = self.get(everything[start : start + _BLOCK]).vectors
-            block = nearest(queries, part, min(k + 1, len(part)), self.metric).distances
-            bound = np.sort(np.concatenate([bound, block], axis=1), axis=1)[:, : k + 1]
+            part = self.get(everything[start : start + _BLOCK], missing="skip").vectors
+            if len(part):
+                block = nearest(queries, part, min(k + 1, len(part)), self.metric).distances
+                bound = np.sort(np.concatenate([bound, block], axis=1), axis=1)[:, : k + 1]
+        if len(queries) == 0 or bound.shape[1] < 2:
+            return 1.0  # fewer than two are left
         # The query finds itself at distance 0 in both; a found distance within rounding of the true k-th is a hit.
         limit = bound[:, -1:] * (1 + 1e-4) + 1e-6
         hits = (found <= limit).sum(axis=1) - 1
@@ -339,6 +353,12 @@ class Index:
             raise DataError(f"queries must be finite numbers; query {row} is not.")
         return _checked_vectors(asked, self.metric, "queries")
 
+    def _vectors_of(self, ids: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the vectors of those of unique ids ``(m,)`` that are there, and ``(m,)`` which are."""
+        table = self.get(ids, missing="skip")
+        present = set(table.ids.tolist())
+        return table.vectors, np.array([id_ in present for id_ in ids.tolist()])
+
     def _find(
         self, vectors: NDArray[np.float32], k: int, conditions: tuple[filters.Condition, ...]
     ) -> Matches:
@@ -350,17 +370,6 @@ class Index:
         else:
             np.sqrt(squares, out=squares)
         return found
-
-
-def _rerank(
-    how: Rerank,
-    queries: NDArray[np.float32],
-    k: int,
-    metric: Metric,
-    find: Any,
-    get: Any,
-) -> Matches:
-    return rerank(how, queries, k, metric, find, lambda ids: get(ids).vectors)
 
 
 def _table(items: pyarrow.Table, vectors: NDArray[np.float32]) -> VectorTable:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -93,16 +94,17 @@ class FolderStore(Store):
         return self._manifest.schema
 
     def create(self, schema: Schema) -> None:
-        """Write the schema into the manifest."""
+        """Check that the factory can be for such vectors; the record of the batch in the log brings the schema back."""
         with self._writing():
-            check_factory(self.settings.factory, schema.dimension)  # an error comes now, or never
-            self._manifest = replace(self._manifest, schema=schema)
-            self._manifest.write(self.folder)
-            self._delta = Delta(schema.dimension)
+            if self.schema is None:  # no other thread was first
+                check_factory(self.settings.factory, schema.dimension)  # an error comes now, or never
+                self._decide(schema)
 
     def write(self, rows: Rows, *, replace: bool) -> None:
         """Log the batch, then take it in; a batch as large as the index becomes a new base at once instead."""
         with self._writing() as log:
+            if rows.schema() != self._known():
+                raise KyoriError("the index was cleared and filled by another thread meanwhile; ask again.")
             if not replace:
                 self._refuse_known(rows.items["id"].combine_chunks())
             known = 0 if self._base is None else len(self._base)
@@ -127,8 +129,7 @@ class FolderStore(Store):
     def nearest(self, queries: NDArray[np.float32], k: int, conditions: Sequence[Condition]) -> Matches:
         """Search the base and the delta, and merge."""
         with self._reading():
-            assert self.schema is not None
-            base, delta = self._base, self._delta
+            schema, base, delta = self._known(), self._base, self._delta
             found = []
             if base is not None and len(base) > base.dead:
                 report = self._manifest.report
@@ -140,20 +141,19 @@ class FolderStore(Store):
             if len(delta) > delta.dead:
                 squares, rows = delta.nearest(queries, k, conditions)
                 found.append((squares, delta.ids_at(rows)))
-            return _merged(found, len(queries), k, self.schema.ids)
+            return _merged(found, len(queries), k, schema.ids)
 
     def fetch(self, ids: pyarrow.Array) -> Rows:
         """Gather rows of both parts."""
         with self._reading():
-            assert self.schema is not None
-            parts = []
+            schema, parts = self._known(), []
             if self._base is not None:
                 rows = self._base.find(ids)
                 parts.append(_taken(self._base.items, self._base.vectors, rows[rows >= 0]))
             if len(self._delta):
                 rows = self._delta.find(ids.to_pylist())
                 parts.append(_taken(self._delta.items(), self._delta.vectors, rows[rows >= 0]))
-            return _joined(parts, self.schema)
+            return _joined(parts, schema)
 
     def ids(self) -> list[Any]:
         """Return the ids of the living rows."""
@@ -183,7 +183,7 @@ class FolderStore(Store):
                 "in_base": 0 if base is None else len(base) - base.dead,
                 "in_delta": len(self._delta) - self._delta.dead,
                 "deleted": (0 if base is None else base.dead) + self._delta.dead,
-                "bytes": sum(entry.stat().st_size for entry in self.folder.iterdir()),
+                "bytes": sum(_size(entry) for entry in self.folder.iterdir()),
             }
 
     def save(self) -> None:
@@ -217,14 +217,19 @@ class FolderStore(Store):
             remove_leftovers(self.folder, self._manifest)
             self._load()
 
+    def steady(self) -> AbstractContextManager[object]:
+        """Let other threads wait; other processes change nothing that this one sees."""
+        return self._guard
+
     def close(self) -> None:
         """Let go of the log and the lock."""
-        if self._log is not None:
-            self._log.close()
-        if self._lock is not None:
-            self._lock.close()
-        self._log = self._lock = None
-        self._broken = self._broken or "is closed; open it again"
+        with self._guard:
+            if self._log is not None:
+                self._log.close()
+            if self._lock is not None:
+                self._lock.close()
+            self._log = self._lock = None
+            self._broken = self._broken or "is closed; open it again"
 
     # Opening -----------------------------------------------------------------------------------------------------
 
@@ -267,8 +272,11 @@ class FolderStore(Store):
         for operation, items, vectors, end in read_log(path):  # noqa: B007 (the last end is used below)
             if operation == "delete":
                 self._remove(items["id"].combine_chunks())
-            else:
-                self._apply(Rows(items, np.ascontiguousarray(vectors)))
+                continue
+            rows = Rows(items, np.ascontiguousarray(vectors))
+            if self.schema is None:
+                self._decide(rows.schema())
+            self._apply(rows)
         if self._lock is not None:
             if torn := path.stat().st_size - end:
                 warnings.warn(
@@ -280,6 +288,11 @@ class FolderStore(Store):
             self._log = Log(path, end)
 
     # Changing ----------------------------------------------------------------------------------------------------
+
+    def _decide(self, schema: Schema) -> None:
+        """Keep to this schema from now on. The next manifest states it; till then the first record of the log does."""
+        self._manifest = replace(self._manifest, schema=schema)
+        self._delta = Delta(schema.dimension)
 
     def _apply(self, rows: Rows) -> None:
         self._remove(rows.items["id"].combine_chunks())
@@ -379,34 +392,21 @@ class FolderStore(Store):
 
     # Guarding ----------------------------------------------------------------------------------------------------
 
-    def _reading(self) -> Any:
-        if self._broken:
-            raise KyoriError(f"the index {self.folder} {self._broken}.")
-        return self._guard
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._guard:
+            if self._broken:  # perhaps by the thread that this one waited for
+                raise KyoriError(f"the index {self.folder} {self._broken}.")
+            yield
 
-    def _writing(self) -> _Writing:
-        self._reading()
-        if self._log is None:
-            raise KyoriError(
-                f"the index {self.folder} was opened with read_only=True; open it without to write."
-            )
-        return _Writing(self._guard, lambda: self._log)
-
-
-class _Writing:
-    """Holds the guard and hands out the log."""
-
-    def __init__(self, guard: Any, log: Callable[[], Log | None]):
-        self._guard, self._current = guard, log
-
-    def __enter__(self) -> Log:
-        self._guard.acquire()
-        log = self._current()
-        assert log is not None
-        return log
-
-    def __exit__(self, *_: object) -> None:
-        self._guard.release()
+    @contextmanager
+    def _writing(self) -> Iterator[Log]:
+        with self._reading():
+            if self._log is None:
+                raise KyoriError(
+                    f"the index {self.folder} was opened with read_only=True; open it without to write."
+                )
+            yield self._log
 
 
 def _locked(path: Path) -> BinaryIO:
@@ -437,6 +437,13 @@ def _missing(error: FileNotFoundError) -> KyoriError:
     return FileFormatError(
         f"{error.filename} is missing; the index cannot be opened without it. Copy the folder again."
     )
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file; 0 if the writer has removed it since it was listed."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
 
 
 def _taken(items: pyarrow.Table, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> Rows:

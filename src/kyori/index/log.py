@@ -69,12 +69,9 @@ def read_log(path: Path) -> Iterator[tuple[str, pyarrow.Table, np.ndarray | None
     """Yield operation, items, vectors (None for deletions) and the end of each whole record.
 
     Raises:
-        FileFormatError: The file is missing, or damaged before its last record.
+        FileNotFoundError: There is no such file.
+        FileFormatError: It is damaged before its last record.
     """
-    if not path.is_file():
-        raise FileFormatError(
-            f"{path} is missing; the index cannot be opened without it. Copy the folder again."
-        )
     size = path.stat().st_size
     with open(path, "rb") as file:
         while file.tell() < size:

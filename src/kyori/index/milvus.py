@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -58,8 +59,9 @@ class MilvusStore(Store):
     ):
         self._milvus: Any = require("pymilvus", extra="milvus", purpose="An index in Milvus")
         check_server_factory(settings.factory)
-        self._name, self.settings, self.schema = name, settings, None
-        self._fresh = True  # whether the next search must wait for all that was written
+        self._name, self._insist, self.settings, self.schema = name, tuple(insist), settings, None
+        self._guard = threading.RLock()  # one thread writes at a time; all may search
+        self._written, self._seen = 1, 0  # writes, and how many of them a search has waited for
         lite = not uri.startswith(("http://", "https://"))
         if lite:
             require("milvus_lite", extra="milvus", purpose="An index in a Milvus file")
@@ -78,19 +80,24 @@ class MilvusStore(Store):
             ) from error
         try:
             with self._errors():
-                self._find(insist, create=create)
+                self._find(self._insist)
+                if self.schema is None and not create:
+                    raise ArgumentError(
+                        f"Milvus holds no index {name}. Make one with kyori index RUN DATA --url URL."
+                    )
         except BaseException:
             self.close()
             raise
 
     def create(self, schema: Schema) -> None:
-        """Make the collection and load it."""
+        """Make the collection and load it, unless another writer has made it since this one looked."""
         milvus = self._milvus
         if schema.dimension > 32_768:
             raise ArgumentError(f"Milvus keeps vectors of at most 32,768 numbers; got {schema.dimension}.")
-        with self._errors():
-            if self._client.has_collection(self._name):
-                self._client.drop_collection(self._name)
+        with self._writing():
+            self._find((*self._insist, "metric"))
+            if self.schema is not None:
+                return
             made = milvus.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
             fields = [
                 ("id", schema.ids),
@@ -107,36 +114,34 @@ class MilvusStore(Store):
                 consistency_level="Session",
                 properties={_PROPERTY: facts_text(self.settings, schema)},  # Lite forgets descriptions
             )
-        self.schema = schema
+            self.schema = schema
 
     def write(self, rows: Rows, *, replace: bool) -> None:
         """Insert in messages of 16 MB. A writer that is killed between two leaves the first; upsert makes it whole."""
-        schema = self._known()
-        ids = rows.items["id"].combine_chunks()
-        if not replace and (present := self._present(ids)):
-            raise DataError(
-                f"ids must be new; {present[0]!r} is in the index already ({len(present)} of {len(ids)} are). Use"
-                " upsert to replace them."
-            )
-        names = {"id": "id", **column_names(schema)}
-        size = max(1, min(10_000, _MESSAGE // (4 * schema.dimension + _weight(rows))))
-        with self._errors():
+        with self._writing():
+            schema = self._known()
+            ids = rows.items["id"].combine_chunks()
+            if not replace and (present := self._present(ids)):
+                raise DataError(
+                    f"ids must be new; {present[0]!r} is in the index already ({len(present)} of {len(ids)} are). Use"
+                    " upsert to replace them."
+                )
+            names = {"id": "id", **column_names(schema)}
+            size = max(1, min(10_000, _MESSAGE // (4 * schema.dimension + _weight(rows))))
             for start in range(0, len(rows), size):
                 part = rows.items.slice(start, size).select(list(names)).rename_columns(list(names.values()))
                 batch = part.to_pylist()
                 for row, vector in zip(batch, rows.vectors[start : start + size], strict=True):
                     row["vector"] = vector
                 (self._client.upsert if replace else self._client.insert)(self._name, batch)
-        self._fresh = True
 
     def delete(self, ids: pyarrow.Array) -> int:
         """Delete by id."""
-        present = self._present(ids)
-        with self._errors():
+        with self._writing():
+            present = self._present(ids)
             for part in _pages(present):
                 self._client.delete(self._name, filter=f"id in {_literal(part)}")
-        self._fresh = True
-        return len(present)
+            return len(present)
 
     def nearest(self, queries: NDArray[np.float32], k: int, conditions: Sequence[Condition]) -> Matches:
         """Search; the first time after a write, wait until the servers have it."""
@@ -144,7 +149,8 @@ class MilvusStore(Store):
         found = empty_matches(len(queries), k, schema.ids)
         if k > _MOST:
             raise ArgumentError(f"Milvus gives at most {_MOST:,} neighbours; got k={k}.")
-        level = self._strong if self._fresh else "Session"
+        written = self._written
+        level = self._strong if written > self._seen else "Session"
         with self._errors():
             answers = self._client.search(
                 self._name,
@@ -156,7 +162,7 @@ class MilvusStore(Store):
                 anns_field="vector",
                 consistency_level=level,
             )
-        self._fresh = False
+        self._seen = max(self._seen, written)  # not what others have written meanwhile
         for row, hits in enumerate(answers):
             for place, hit in enumerate(hits):
                 found.ids[row, place], found.distances[row, place] = hit["id"], max(hit["distance"], 0)
@@ -225,7 +231,7 @@ class MilvusStore(Store):
             self.settings = replace(self.settings, factory=factory)
         if self.schema is None:
             return
-        with self._errors():
+        with self._writing():
             wanted = self._search_index(self.count())
             facts = {_PROPERTY: facts_text(self.settings, self.schema)}
             self._client.alter_collection_properties(self._name, properties=facts)
@@ -234,25 +240,21 @@ class MilvusStore(Store):
             self._client.drop_index(self._name, "vector")
             self._client.create_index(self._name, wanted)
             self._client.load_collection(self._name)
-        self._fresh = True
 
     def clear(self) -> None:
         """Drop the collection."""
-        with self._errors():
+        with self._writing():
             if self._client.has_collection(self._name):
                 self._client.drop_collection(self._name)
-        self.schema = None
+            self.schema = None
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
 
-    def _find(self, insist: Sequence[str], *, create: bool) -> None:
+    def _find(self, insist: Sequence[str]) -> None:
+        """Read what the index was made with, if it is there, and load it."""
         if not self._client.has_collection(self._name):
-            if not create:
-                raise ArgumentError(
-                    f"Milvus holds no index {self._name}. Make one with kyori index RUN DATA --url URL."
-                )
             return
         text = self._client.describe_collection(self._name).get("properties", {}).get(_PROPERTY)
         self.settings, self.schema = read_facts(text, f"the collection {self._name}", self.settings, insist)
@@ -299,9 +301,14 @@ class MilvusStore(Store):
             parts.append(f"({names[condition.column]} {condition.operator} {value})")
         return " and ".join(parts)
 
-    def _known(self) -> Schema:
-        assert self.schema is not None
-        return self.schema
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Let one thread at a time write, and the next search wait for it."""
+        with self._guard, self._errors():
+            try:
+                yield
+            finally:
+                self._written += 1
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,7 +61,10 @@ class PostgresStore(Store):
         self._sql: Any = require("psycopg.sql", extra="postgres", purpose="An index in PostgreSQL")
         check_server_factory(settings.factory)
         self._table = self._sql.Identifier(name)
-        self._name, self.settings, self.schema = name, settings, None
+        self._name, self._insist, self.settings, self.schema = name, tuple(insist), settings, None
+        self._guard = (
+            threading.RLock()
+        )  # the transactions of two threads on one connection would be one inside the other
         try:
             self._connection = self._psycopg.connect(url, autocommit=True)
         except self._psycopg.Error as error:
@@ -68,14 +72,19 @@ class PostgresStore(Store):
                 f"cannot reach {redacted(url)}: {str(error).strip()}. Start the server, or check the URL."
             ) from error
         try:
-            with self._errors():
-                self._prepare(insist, create=create)
+            with self._turn():
+                self._find_extension()
+                self._find(self._insist)
+                if self.schema is None and not create:
+                    raise ArgumentError(
+                        f"the database holds no index {name}. Make one with kyori index RUN DATA --url URL."
+                    )
         except BaseException:
             self.close()
             raise
 
     def create(self, schema: Schema) -> None:
-        """Make the table."""
+        """Make the table, unless another writer has made it since this one looked."""
         sql = self._sql
         fields = [
             ("id", schema.ids),
@@ -87,17 +96,24 @@ class PostgresStore(Store):
         )
         if schema.dimension > 16_000:
             raise ArgumentError(f"pgvector keeps vectors of at most 16,000 numbers; got {schema.dimension}.")
-        with self._errors(), self._connection.transaction():
-            self._run("DROP TABLE IF EXISTS {table}")
+        with self._turn(), self._connection.transaction():
+            self._connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [self._name])
+            self._find((*self._insist, "metric"))
+            if self.schema is not None:
+                return
             self._connection.execute(
                 sql.SQL("CREATE TABLE {} ({}, vector vector({}) NOT NULL, PRIMARY KEY (id))").format(
                     self._table, columns, sql.Literal(schema.dimension)
                 )
             )
             self.schema = schema
-            self._remember()
-            if self._kind()[0] == "hnsw" and self.settings.factory != "auto":
-                self._build()
+            try:
+                self._remember()
+                if self._kind()[0] == "hnsw" and self.settings.factory != "auto":
+                    self._build()
+            except BaseException:
+                self.schema = None  # the transaction takes the table back
+                raise
 
     def write(self, rows: Rows, *, replace: bool) -> None:
         """Copy the rows into a temporary table, then take them over in one transaction."""
@@ -108,7 +124,7 @@ class PostgresStore(Store):
             sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in names[1:]
         )
         conflict = sql.SQL("ON CONFLICT (id) DO UPDATE SET {}").format(updates) if replace else sql.SQL("")
-        with self._errors(), self._connection.transaction():
+        with self._turn(), self._connection.transaction():
             self._run("CREATE TEMPORARY TABLE kyori_batch (LIKE {table}) ON COMMIT DROP")
             self._copy(rows, listed)
             try:
@@ -125,7 +141,7 @@ class PostgresStore(Store):
 
     def delete(self, ids: pyarrow.Array) -> int:
         """Delete by id."""
-        with self._errors():
+        with self._turn():
             return int(self._run("DELETE FROM {table} WHERE id = ANY(%s)", [ids.to_pylist()]).rowcount)
 
     def nearest(self, queries: NDArray[np.float32], k: int, conditions: Sequence[Condition]) -> Matches:
@@ -134,11 +150,12 @@ class PostgresStore(Store):
         where, values = self._where(conditions)
         found = empty_matches(len(queries), k, schema.ids)
         texts = [_text(query) for query in queries]
+        # The texts are cast where the list is opened: a cast inside would be done again for every row of the table.
         statement = self._sql.SQL(
-            "SELECT q.place, m.id, m.d FROM unnest(%s::text[]) WITH ORDINALITY AS q(v, place) CROSS JOIN LATERAL"
-            " (SELECT id, vector <-> q.v::vector AS d FROM {} WHERE {} ORDER BY vector <-> q.v::vector LIMIT %s) m"
+            "SELECT q.place, m.id, m.d FROM unnest(%s::text[]::vector[]) WITH ORDINALITY AS q(v, place)"
+            " CROSS JOIN LATERAL (SELECT id, vector <-> q.v AS d FROM {} WHERE {} ORDER BY vector <-> q.v LIMIT %s) m"
         ).format(self._table, where)
-        with self._errors(), self._connection.transaction():
+        with self._turn(), self._connection.transaction():
             self._widen(k)
             rows = self._connection.execute(statement, [texts, *values, k]).fetchall()
         place = np.zeros(len(queries), np.int64)
@@ -157,24 +174,24 @@ class PostgresStore(Store):
         statement = self._sql.SQL("SELECT vector::real[], {} FROM {} WHERE id = ANY(%s)").format(
             listed, self._table
         )
-        with self._errors():
+        with self._turn():
             rows = self._connection.execute(statement, [ids.to_pylist()], binary=True).fetchall()
         vectors = np.array([row[0] for row in rows], np.float32).reshape(len(rows), schema.dimension)
         return Rows(table_of(schema, list(names), [row[1:] for row in rows]), vectors)
 
     def ids(self) -> list[Any]:
         """Select all ids."""
-        with self._errors():
+        with self._turn():
             return [row[0] for row in self._run("SELECT id FROM {table}").fetchall()]
 
     def count(self) -> int:
         """Count."""
-        with self._errors():
+        with self._turn():
             return int(self._run("SELECT count(*) FROM {table}").fetchone()[0])
 
     def statistics(self) -> dict[str, Any]:
         """Return the server's version, the table's size and its index."""
-        with self._errors():
+        with self._turn():
             built = self._built() if self.schema else None
             size = "SELECT pg_total_relation_size(%s::regclass)"
             name = self._table.as_string(self._connection)
@@ -188,7 +205,7 @@ class PostgresStore(Store):
         """Build the search index if the factory asks for one and there is none; refresh the planner's figures."""
         if self.schema is None:
             return
-        with self._errors():
+        with self._turn():
             if self._built() is None and self._kind()[0] != "flat":
                 self._build()
             self._run("ANALYZE {table}")
@@ -200,7 +217,7 @@ class PostgresStore(Store):
             self.settings = replace(self.settings, factory=factory)
         if self.schema is None:
             return
-        with self._errors():
+        with self._turn():
             with self._connection.transaction():
                 self._remember()
                 self._build()
@@ -208,22 +225,28 @@ class PostgresStore(Store):
 
     def clear(self) -> None:
         """Drop the table."""
-        with self._errors():
+        with self._turn():
             self._run("DROP TABLE IF EXISTS {table}")
-        self.schema = None
+            self.schema = None
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        with self._guard:
+            self._connection.close()
 
-    def _prepare(self, insist: Sequence[str], *, create: bool) -> None:
-        self._find_extension()
-        found = self._connection.execute("SELECT to_regclass(%s)", [f'"{self._name}"']).fetchone()[0]
-        if found is None:
-            if not create:
-                raise ArgumentError(
-                    f"the database holds no index {self._name}. Make one with kyori index RUN DATA --url URL."
-                )
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Ask all from one snapshot."""
+        with self._turn():
+            outermost = self._connection.info.transaction_status == self._psycopg.pq.TransactionStatus.IDLE
+            with self._connection.transaction():
+                if outermost:
+                    self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                yield
+
+    def _find(self, insist: Sequence[str]) -> None:
+        """Read what the index was made with, if it is there."""
+        if self._connection.execute("SELECT to_regclass(%s)", [f'"{self._name}"']).fetchone()[0] is None:
             return
         comment = self._connection.execute(
             "SELECT obj_description(%s::regclass)", [f'"{self._name}"']
@@ -333,15 +356,12 @@ class PostgresStore(Store):
     def _columns(self) -> dict[str, str]:
         return column_names(self._known())
 
-    def _known(self) -> Schema:
-        assert self.schema is not None
-        return self.schema
-
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Turn what the server says into an error of Kyori."""
+    def _turn(self) -> Iterator[None]:
+        """Let one thread at a time speak with the server, and turn what it says into an error of Kyori."""
         try:
-            yield
+            with self._guard:
+                yield
         except self._psycopg.Error as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise KyoriError(f"PostgreSQL, table {self._name}: {lines[0]}") from error

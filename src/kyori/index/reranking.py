@@ -5,7 +5,7 @@ All are written for the metric of the index; all cost a look-up of the first nei
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -19,7 +19,8 @@ from .store import Metric
 __all__ = ["KReciprocal", "PairModel", "QueryExpansion", "Rerank", "k_reciprocal", "rerank"]
 
 Find = Callable[[NDArray[np.float32], int], Matches]
-Vectors = Callable[[NDArray[np.object_] | NDArray[np.int64]], NDArray[np.float32]]
+Ids = NDArray[np.object_] | NDArray[np.int64]
+VectorsOf = Callable[[Ids], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 _PAIRS = 50_000  # that a model measures at a time
 
 
@@ -107,7 +108,7 @@ def rerank(
     k: int,
     metric: Metric,
     find: Find,
-    vectors_of: Vectors,
+    vectors_of: VectorsOf,
 ) -> Matches:
     """Search with re-ranking.
 
@@ -117,59 +118,78 @@ def rerank(
         k: Neighbours a query.
         metric: The index's.
         find: Searches: vectors ``(q, d)`` and a count give matches.
-        vectors_of: The vectors ``(m, d)`` of ids ``(m,)``.
+        vectors_of: The vectors of those of ids ``(m,)`` that are still there, in their order, and ``(m,)`` which are.
+            The others are left out.
     """
     if isinstance(how, QueryExpansion):
         return find(_expanded(how, queries, metric, find, vectors_of), k)
-    if isinstance(how, KReciprocal):
-        return _reciprocal_matches(how, queries, k, metric, find, vectors_of)
-    if not isinstance(how, PairModel):
+    if not isinstance(how, PairModel | KReciprocal):
         raise ArgumentError(
             "rerank must be QueryExpansion(...), KReciprocal(...), a model of pairs (with first and measure) or None;"
             f" got {how!r}."
         )
-    return _measured(how, queries, k, find, vectors_of)
+    return _reordered(how, queries, k, metric, find, vectors_of)
 
 
-def _reciprocal_matches(
-    how: KReciprocal, queries: NDArray[np.float32], k: int, metric: Metric, find: Find, vectors_of: Vectors
+def _reordered(
+    how: KReciprocal | PairModel,
+    queries: NDArray[np.float32],
+    k: int,
+    metric: Metric,
+    find: Find,
+    vectors_of: VectorsOf,
 ) -> Matches:
+    """Order the first neighbours anew; those behind them follow as they came."""
     found = find(queries, max(k, how.first))
     ids, distances = found.ids.copy(), found.distances.copy()
-    for row, query in enumerate(queries):
-        known = int(np.isfinite(found.distances[row, : how.first]).sum())
-        if known < 2:
-            continue
-        around = np.concatenate([query[None], vectors_of(found.ids[row, :known])])
-        again = k_reciprocal(around, how, metric)
-        order = np.argsort(again, kind="stable")
-        ids[row, :known], distances[row, :known] = found.ids[row, order], again[order]
+    for rows, there, vectors in _first_vectors(found, how.first, vectors_of):
+        again = np.full(there.shape, np.inf, np.float32)
+        if there.any():
+            again[there] = _measured(how, queries[rows], vectors, there.sum(axis=1), metric)
+        order = np.argsort(again, axis=1, kind="stable")
+        ids[rows, : how.first] = np.take_along_axis(ids[rows, : how.first], order, axis=1)
+        distances[rows, : how.first] = np.take_along_axis(again, order, axis=1)
     _push_behind(distances, how.first)
-    return Matches(ids[:, :k], distances[:, :k])
+    missing = np.isinf(distances)
+    ids[missing] = -1 if ids.dtype.kind == "i" else None
+    order = np.argsort(missing, axis=1, kind="stable")[:, :k]
+    return Matches(np.take_along_axis(ids, order, axis=1), np.take_along_axis(distances, order, axis=1))
+
+
+def _first_vectors(
+    found: Matches, first: int, vectors_of: VectorsOf
+) -> Iterator[tuple[slice, NDArray[np.bool_], NDArray[np.float32]]]:
+    """Look up the first neighbours of some queries at a time.
+
+    Yields:
+        Which queries, which of their first neighbours are still there ``(q, first)``, and the vectors ``(p, d)`` of
+        these, query after query.
+    """
+    step = max(1, _PAIRS // first)
+    for start in range(0, len(found.ids), step):
+        rows = slice(start, start + step)
+        there = np.isfinite(found.distances[rows, :first])
+        if not there.any():
+            continue
+        unique, place = np.unique(found.ids[rows, :first][there], return_inverse=True)
+        vectors, kept = vectors_of(unique)
+        there[there] = kept[place]
+        yield rows, there, vectors[(np.cumsum(kept) - 1)[place[kept[place]]]]
 
 
 def _measured(
-    how: PairModel, queries: NDArray[np.float32], k: int, find: Find, vectors_of: Vectors
-) -> Matches:
-    """Order the first neighbours by the model; those behind them follow as they came."""
-    found = find(queries, max(k, how.first))
-    ids, distances = found.ids.copy(), found.distances.copy()
-    step = max(1, _PAIRS // how.first)
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        known = np.isfinite(found.distances[rows, : how.first])
-        if not known.any():
-            continue
-        wanted = found.ids[rows, : how.first][known]
-        unique, place = np.unique(wanted, return_inverse=True)
-        values = how.measure(np.repeat(queries[rows], known.sum(axis=1), axis=0), vectors_of(unique)[place])
-        again = np.full(known.shape, np.inf, np.float32)
-        again[known] = values
-        order = np.argsort(again, axis=1, kind="stable")
-        ids[rows, : how.first] = np.take_along_axis(found.ids[rows, : how.first], order, axis=1)
-        distances[rows, : how.first] = np.take_along_axis(again, order, axis=1)
-    _push_behind(distances, how.first)
-    return Matches(ids[:, :k], distances[:, :k])
+    how: KReciprocal | PairModel,
+    queries: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    counts: NDArray[np.int64],
+    metric: Metric,
+) -> NDArray[np.float32]:
+    """Return the new distances ``(p,)`` of queries ``(q, d)`` to ``counts`` ``(q,)`` of the vectors ``(p, d)`` each."""
+    if not isinstance(how, KReciprocal):
+        return how.measure(np.repeat(queries, counts, axis=0), vectors)
+    parts = np.split(vectors, np.cumsum(counts)[:-1])
+    around = [np.concatenate([query[None], part]) for query, part in zip(queries, parts, strict=True)]
+    return np.concatenate([k_reciprocal(each, how, metric) for each in around])
 
 
 def _push_behind(distances: NDArray[np.float32], first: int) -> None:
@@ -180,22 +200,28 @@ def _push_behind(distances: NDArray[np.float32], first: int) -> None:
 
 
 def _expanded(
-    how: QueryExpansion, queries: NDArray[np.float32], metric: Metric, find: Find, vectors_of: Vectors
+    how: QueryExpansion, queries: NDArray[np.float32], metric: Metric, find: Find, vectors_of: VectorsOf
 ) -> NDArray[np.float32]:
-    found = find(queries, how.top)
     expanded = queries.copy()
-    for row, query in enumerate(queries):
-        known = np.isfinite(found.distances[row])
-        if not known.any():
-            continue
-        neighbours = vectors_of(found.ids[row, known])
-        lengths = np.linalg.norm(neighbours, axis=1) * np.linalg.norm(query)
-        cosines = np.divide(neighbours @ query, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-        weights = np.maximum(cosines, 0) ** how.alpha
-        expanded[row] = (query + weights @ neighbours) / (1 + weights.sum())
-        if metric == "cosine" and (length := np.linalg.norm(expanded[row])) > 0:
-            expanded[row] /= length
+    for rows, there, vectors in _first_vectors(find(queries, how.top), how.top, vectors_of):
+        parts = np.split(vectors, np.cumsum(there.sum(axis=1))[:-1])
+        expanded[rows] = [
+            _mean_around(query, neighbours, how.alpha, metric)
+            for query, neighbours in zip(queries[rows], parts, strict=True)
+        ]
     return expanded
+
+
+def _mean_around(
+    query: NDArray[np.float32], neighbours: NDArray[np.float32], alpha: float, metric: Metric
+) -> NDArray[np.float32]:
+    """Return q' ``(d,)`` of a query ``(d,)`` and its neighbours ``(m, d)``; the query itself where there are none."""
+    lengths = np.linalg.norm(neighbours, axis=1) * np.linalg.norm(query)
+    cosines = np.divide(neighbours @ query, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    weights = np.maximum(cosines, 0) ** alpha
+    mean = (query + weights @ neighbours) / (1 + weights.sum())
+    length = np.linalg.norm(mean)
+    return mean / length if metric == "cosine" and length > 0 else mean
 
 
 def k_reciprocal(around: NDArray[np.float32], how: KReciprocal, metric: Metric) -> NDArray[np.float32]:

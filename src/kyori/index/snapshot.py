@@ -247,6 +247,8 @@ def open_base(folder: Path, manifest: Manifest, *, mapped: bool = True) -> Base 
     except (KeyError, RuntimeError, ValueError, pyarrow.ArrowException) as error:
         if isinstance(error, KyoriError):
             raise
+        for name in manifest.files:
+            (folder / name).stat()  # FAISS does not say that a file is gone
         raise FileFormatError(f"{folder} holds a damaged index: {str(error)[-300:]}") from error
     columns = [name for name in items.column_names if name.startswith(_COLUMN)]
     kept = items.select(columns).rename_columns([name.removeprefix(_COLUMN) for name in columns])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
+from ..errors import KyoriError
 from ..neighbors import Matches
 from .filters import Condition
 from .schema import Rows, Schema
@@ -49,7 +51,10 @@ class Store(ABC):
 
     @abstractmethod
     def create(self, schema: Schema) -> None:
-        """Prepare for rows of this schema; called once, before the first batch."""
+        """Prepare for rows of this schema, before the first batch.
+
+        Where another writer has brought a first batch since the caller looked, its schema stays and becomes this one's.
+        """
 
     @abstractmethod
     def write(self, rows: Rows, *, replace: bool) -> None:
@@ -101,6 +106,20 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections; may be called twice."""
+
+    def steady(self) -> AbstractContextManager[object]:
+        """Let several calls of this thread see the same rows, as far as the place can promise it."""
+        return nullcontext()
+
+    def _known(self) -> Schema:
+        """Return the schema.
+
+        Raises:
+            KyoriError: Another thread has cleared the index since the caller looked.
+        """
+        if self.schema is None:
+            raise KyoriError("the index was cleared by another thread meanwhile; ask again.")
+        return self.schema
 
 
 def empty_matches(queries: int, k: int, ids: str) -> Matches:

@@ -15,7 +15,15 @@ from ..neighbors import nearest
 from ..vectors import VectorTable
 from .values import Label
 
-__all__ = ["Found", "Templates", "gallery_of", "labels_by_id", "labels_of", "nearest_identities"]
+__all__ = [
+    "Found",
+    "Templates",
+    "gallery_of",
+    "labelled_items",
+    "labels_by_id",
+    "labels_of",
+    "nearest_identities",
+]
 
 _WIDER = 4  # items that are asked for at first, for each identity wanted
 
@@ -30,16 +38,29 @@ class Found:
 
 
 def gallery_of(index: Index) -> tuple[VectorTable, NDArray[np.object_]]:
-    """Return all items of an index and their labels ``(n,)`` as the index keeps them.
+    """Return all items of an index, and their labels ``(n,)`` as the index keeps them.
 
     Raises:
         DataError: The index is empty, or its items have no labels.
     """
-    if len(index) == 0:
+    table, labels = labelled_items(index)
+    if len(table) == 0:
         raise DataError("the index is empty; there is nobody to be identified. Fill it with kyori index.")
-    if "label" not in index.columns:
+    return table, labels
+
+
+def labelled_items(index: Index) -> tuple[VectorTable, NDArray[np.object_]]:
+    """Do what :func:`gallery_of` does, also where there are no items.
+
+    Raises:
+        DataError: The items have no labels.
+    """
+    with index.steady():
+        table = index.get(index.ids(), missing="skip")
+    if len(table) == 0:
+        return table, np.empty(0, object)
+    if table.labels is None:
         raise DataError("the items of this index have no labels; identification needs them.")
-    table = index.get(index.ids(), missing="skip")
     return table, labels_of(table)
 
 
@@ -62,9 +83,14 @@ def labels_by_id(index: Index, ids: Sequence[Any]) -> dict[Any, Any]:
 def nearest_identities(index: Index, vectors: NDArray[np.float32], k: int) -> list[list[Found]]:
     """Return the ``k`` identities of each query whose nearest items are nearest; fewer where there are fewer.
 
-    More and more items are asked for until enough identities are among them. An item that another thread deletes
-    between the search and the look at its label is left out.
+    More and more items are asked for until enough identities are among them. An item that is deleted between the search
+    and the look at its label, which a server does not prevent, is left out.
     """
+    with index.steady():
+        return _nearest_identities(index, vectors, k)
+
+
+def _nearest_identities(index: Index, vectors: NDArray[np.float32], k: int) -> list[list[Found]]:
     answers: list[list[Found]] = [[] for _ in vectors]
     waiting, count, total = np.arange(len(vectors)), _WIDER * k, len(index)
     while len(waiting) and total:
@@ -110,6 +136,8 @@ class Templates:
 
     def nearest(self, vectors: NDArray[np.float32], k: int, metric: str) -> list[list[Found]]:
         """Return the ``k`` nearest templates of each query, exactly."""
+        if not len(self.identities):
+            return [[] for _ in vectors]
         found = nearest(vectors, self.vectors, k, metric)  # type: ignore[arg-type]
         return [
             [

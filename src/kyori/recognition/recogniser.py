@@ -19,7 +19,7 @@ from ..index import Index, Rerank, open_index
 from ..runs import open_run
 from ..vectors import VectorTable
 from .calibrations import GalleryCalibration, Pooling, RunCalibration
-from .identities import Found, Templates, gallery_of, labels_by_id, nearest_identities
+from .identities import Found, Templates, labelled_items, labels_by_id, nearest_identities
 from .places import find_note, index_place, is_folder, model_mark
 from .values import Candidate, Hit, Identity, Label, Verdict
 
@@ -213,10 +213,10 @@ class Recogniser:
         rerank: Rerank | None = None,
     ) -> list[list[Hit]]:
         """Do what :meth:`search` does for vectors ``(q, d)`` or one vector ``(d,)``."""
-        found = self.index.search(vectors, k, where, rerank=rerank)
-        reached = np.isfinite(found.distances)
-        ids = list(dict.fromkeys(found.ids[reached].tolist()))
-        labels = labels_by_id(self.index, ids)
+        with self.index.steady():  # or an item may have another's label by then
+            found = self.index.search(vectors, k, where, rerank=rerank)
+            reached = np.isfinite(found.distances)
+            labels = labels_by_id(self.index, list(dict.fromkeys(found.ids[reached].tolist())))
         verification = self.calibration.verification if self.calibration is not None else None
         probable = (
             verification.probability(found.distances)
@@ -410,9 +410,7 @@ class Recogniser:
 
     def remove(self, identity: Label) -> int:
         """Remove all items of an identity and return how many there were."""
-        table, labels = gallery_of(self.index) if len(self.index) else (None, None)
-        if table is None or labels is None:
-            return 0
+        table, labels = labelled_items(self.index)
         ids = table.ids[labels == identity]
         return self.delete(ids) if len(ids) else 0
 
@@ -436,9 +434,9 @@ class Recogniser:
         self.close()
 
     def _identities(self, vectors: Vectors, k: int, pooling: Pooling) -> list[list[Found]]:
-        if len(self.index) == 0:
-            return [[] for _ in vectors]
         if "label" not in self.index.columns:
+            if len(self.index) == 0:
+                return [[] for _ in vectors]
             raise DataError("the items of this index have no labels; identification needs them.")
         if pooling == "mean":
             return self._pooled().nearest(vectors, k, self.metric)
@@ -449,7 +447,7 @@ class Recogniser:
             if self._templates is not None:
                 return self._templates
             version = self._version
-        table, labels = gallery_of(self.index)
+        table, labels = labelled_items(self.index)
         found = Templates.of(table.vectors, labels)
         with self._pooling:
             if version == self._version:

@@ -111,7 +111,7 @@ class _Search:
             k,
             self.metric,
             self._find,
-            lambda ids: self.vectors[ids.astype(np.int64)],
+            lambda ids: (self.vectors[ids.astype(np.int64)], np.ones(len(ids), bool)),
         )
 
     def _find(self, queries: NDArray[np.float32], k: int) -> Matches:
