@@ -16,6 +16,7 @@ Half-precision input is computed in float32, autocast or not.
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,7 @@ __all__ = [
     "DISTANCES",
     "Distance",
     "check_distance",
+    "full_precision",
     "normalize",
     "on_sphere",
     "pairwise_distance",
@@ -65,7 +67,7 @@ def pairwise_distance(a: Tensor, b: Tensor, kind: Distance = "euclidean") -> Ten
         raise ArgumentError(
             f"a and b must have shapes (n, d) and (m, d); got {tuple(a.shape)} and {tuple(b.shape)}."
         )
-    with torch.autocast(a.device.type, enabled=False):
+    with full_precision(a.device):
         own = a is b
         a, b = _common(a, b)
         return _PAIRWISE[kind](a, a if own else b)
@@ -93,7 +95,7 @@ def row_distance(a: Tensor, b: Tensor, kind: Distance = "euclidean") -> Tensor:
         raise ArgumentError(
             f"a and b must have the same shape (n, d); got {tuple(a.shape)} and {tuple(b.shape)}."
         )
-    with torch.autocast(a.device.type, enabled=False):
+    with full_precision(a.device):
         return _ROWWISE[kind](*_common(a, b))
 
 
@@ -119,9 +121,7 @@ def on_sphere(x: Tensor, radius: Tensor | float = 1.0) -> Tensor:
 class _OnSphere(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, radius: Tensor | float) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        empty = length <= math.sqrt(torch.finfo(x.dtype).tiny)
-        factor = (radius / length.masked_fill(empty, torch.inf)).to(x.dtype)
+        factor = sphere_factor(x, radius)
         y = x * factor
         ctx.radius = radius
         ctx.save_for_backward(y, factor)
@@ -131,8 +131,26 @@ class _OnSphere(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         y, factor = ctx.saved_tensors
-        along = (gradients[0] * y).sum(1, keepdim=True) / ctx.radius**2
-        return torch.addcmul(gradients[0], y, along, value=-1.0).mul_(factor), None
+        return before_sphere(gradients[0].clone(), y, factor, ctx.radius), None
+
+
+def sphere_factor(x: Tensor, radius: Tensor | float) -> Tensor:
+    """What rows of x (n, d) are multiplied by to get a length of `radius`, (n, 1); 0 for zero rows."""
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    length.masked_fill_(length <= math.sqrt(torch.finfo(x.dtype).tiny), torch.inf)
+    return (radius / length).to(x.dtype)
+
+
+def before_sphere(gradient: Tensor, y: Tensor, factor: Tensor, radius: Tensor | float) -> Tensor:
+    """The gradient by x (n, d), written over that by y = x · `factor`, see `sphere_factor`."""
+    along = (gradient * y).sum(1, keepdim=True).div_(radius**2)
+    return gradient.addcmul_(y, along, value=-1.0).mul_(factor)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which autocast rounds nothing; none where nothing would, as entering one costs ten small steps."""
+    enabled = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if enabled else nullcontext()
 
 
 def check_distance(kind: str) -> None:
@@ -185,7 +203,7 @@ class _MatmulEuclidean(torch.autograd.Function):
         a_gradient = torch.zeros_like(a) if ctx.needs_input_grad[0] else None
         b_gradient = torch.zeros_like(b) if ctx.needs_input_grad[1] else None
         total = b.new_zeros(len(b))
-        with torch.autocast(a.device.type, enabled=False):
+        with full_precision(a.device):
             for rows in _row_blocks(D):
                 # −d D²/da = 2(b−a), −d D/da = (b−a)/D: both are a weighted sum of differences
                 W = _pull(D[rows], ctx.squared).mul_(gradient[rows])
@@ -226,7 +244,7 @@ class _Own(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, *distances = ctx.saved_tensors
         x_gradient = torch.empty_like(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             for rows in _own_blocks(x):
                 # D is symmetric, so what comes back for (i, j) and for (j, i) acts on the same difference
                 both = gradient[rows] + gradient[:, rows].contiguous().T

@@ -31,6 +31,24 @@ class TestPreprocess:
         assert np.allclose(pre.mean, scaled.mean(axis=(0, 1, 2)), atol=1e-12)
         assert np.allclose(pre.std, scaled.std(axis=(0, 1, 2)), atol=1e-12)
 
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_the_statistics_of_many_pixels_are_exact(self, channels):
+        """Also where they lie close together, far from 0, and are added up in several parts."""
+        pictures = RNG.integers(250, 253, (70, 101, 103, channels), dtype=np.uint8)
+        pre = Preprocess.fit(open_source((pictures, np.arange(70) % 2)))
+        counts = [np.bincount(pictures[..., c].ravel(), minlength=256) for c in range(channels)]
+        for mean, std, count in zip(pre.mean, pre.std, counts, strict=True):
+            values = np.repeat(np.arange(256), count)
+            assert mean == pytest.approx(values.mean() / 255, rel=1e-14)
+            assert std == pytest.approx(values.std() / 255, rel=1e-12)
+
+    def test_what_is_given_stays_as_it_is(self):
+        pre = Preprocess("vector", (2,), (1.0, 2.0), (3.0, 4.0))
+        for given in (torch.tensor([[1.0, 6.0]]), torch.tensor([[1.0, 6.0]], dtype=torch.float64)):
+            before = given.clone()
+            assert torch.equal(pre(given), torch.tensor([[0.0, 1.0]]))
+            assert torch.equal(given, before)
+
     def test_vectors_with_a_large_offset_and_a_constant_feature(self):
         vectors = RNG.normal(size=(9000, 3)).astype(np.float32)
         vectors[:, 1] += 1000

@@ -38,6 +38,7 @@ def largest(loss, labels, **more):
 def few_at_once(monkeypatch):
     """Triplets are compared in a buffer of a size of its own, which is larger than all there is at these sizes."""
     monkeypatch.setattr(counting, "_CACHED", BLOCK * N)
+    monkeypatch.setattr(counting, "_FEW_CACHED", BLOCK * N // torch.get_num_threads())
     monkeypatch.setattr(counting, "_FEW", BLOCK * N)
 
 

@@ -40,6 +40,32 @@ def test_value(name, options, seed):
     assert loss(x, labels).item() == pytest.approx(expected(loss, x, labels), rel=1e-6)
 
 
+def gradients(name, options):
+    x, labels = batch()
+    loss = make(name, options)
+    value = loss(x, labels)
+    value.backward()
+    return [value.detach(), x.grad, *[p.grad for p in loss.parameters() if p.grad is not None]]
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3])
+@every
+def test_how_logits_lie_and_whether_they_are_kept_changes_nothing(monkeypatch, name, options, chunk):
+    options = options | {"chunk_classes": chunk}
+    before = gradients(name, options)
+    for constant in ("_FEW", "_KEPT_NUMBERS"):  # item by item as many classes are, then made again too
+        monkeypatch.setattr(f"kyori.losses.classes.{constant}", 0)
+        torch.testing.assert_close(gradients(name, options), before)
+
+
+@pytest.mark.parametrize("few", [0, 64])
+def test_items_without_any_other_class_have_no_loss(monkeypatch, few):
+    monkeypatch.setattr("kyori.losses.classes._FEW", few)
+    value, *found = gradients("normface", {"filter_above": -1.0})
+    assert value == 0
+    assert not any(gradient.any() for gradient in found)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=8),

@@ -120,6 +120,30 @@ def test_scores_that_all_differ():
     assert losses.CoSENTLoss()(x, pairs).item() == pytest.approx(oracle.cosent(S, scores.tolist(), 20.0))
 
 
+@pytest.mark.parametrize("numbers", [2**17, 30])
+def test_gradient_of_scores_that_all_differ(monkeypatch, numbers):
+    monkeypatch.setattr("kyori.losses.rowwise._CACHED", numbers)  # 30: two rows at a time
+    n = 12
+    x, scores = random(n, 5, seed=3), random(n, n, seed=4)
+    pairs = ~torch.eye(n, dtype=torch.bool)
+    value, grad = gradient(losses.CoSENTLoss(3.0), x, losses.Relevance(scores))
+    x = x.requires_grad_()
+    unit = torch.nn.functional.normalize(x)
+    s, score = (unit @ unit.T)[pairs], scores[pairs]
+    gaps = (3.0 * (s[None] - s[:, None]))[score[:, None] > score[None]]
+    expected = torch.cat([gaps.new_zeros(1), gaps]).logsumexp(0)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected, x)[0])
+
+
+@pytest.mark.parametrize("name", ["cosent", "angle"])
+def test_one_item_has_no_pairs(name):
+    with pytest.warns(DegenerateWarning):
+        value, grad = gradient(losses.create(name), random(1, 4, seed=0), losses.Relevance(torch.ones(1, 1)))
+    assert value == 0
+    assert not grad.any()
+
+
 def test_cosine_mse():
     x, relevance = random(8, 4, 0), levels(8, 8, 0)
     index = [(i, j) for i in range(8) for j in range(8) if i != j]

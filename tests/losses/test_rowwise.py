@@ -1,7 +1,9 @@
 """Sums over rows that are worked on some at a time, against the same by automatic differentiation of the whole."""
 
+import pytest
 import torch
 
+from kyori.losses.counting import sorted_positives
 from kyori.losses.rowwise import attached, in_cache, known_log_sum, log_sum, positive_pairs
 
 
@@ -50,3 +52,20 @@ def test_log_sum_by_a_learned_factor():
         value = total(D[some], mask[some], factor)
         found.append((value, torch.autograd.grad(value.sum(), factor)[0]))
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (2, 6), (6, 2), (1, 2, 3), (1, 1), ()])
+def test_a_table_of_positives(sizes):
+    """Classes of one size, of two sizes with as many pairs as would fill an even table, of any, and none."""
+    labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
+    D = torch.rand(len(labels), len(labels), generator=torch.Generator().manual_seed(0))
+    positive = (labels[:, None] == labels[None]).fill_diagonal_(False)
+    table = sorted_positives(D, positive)
+    assert table.distances.shape == (len(labels), max([0, *[size - 1 for size in sizes]]))
+    for i, row in enumerate(table.filled):
+        expected, order = D[i, positive[i]].sort()
+        assert torch.equal(table.distances[i, row], expected)
+        assert torch.equal(table.columns[i, row], positive[i].nonzero()[:, 0][order])
+    pairs = positive_pairs(D, positive)
+    assert torch.equal(torch.stack(pairs[:2], 1), positive.nonzero())
+    assert torch.equal(pairs.distances, D[positive])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -65,6 +66,17 @@ def fit(source, config, **options):
 
 def without_seconds(records):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+
+
+class Branches(nn.Module):
+    """Goes one way or the other, drawn anew for each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.ways = nn.ModuleList(nn.Linear(64, 8) for _ in range(2))
+
+    def forward(self, x):
+        return self.ways[int(torch.rand(()) < 0.5) if self.training else 0](x.flatten(1))
 
 
 class StopAt(Callback):
@@ -170,6 +182,22 @@ class TestResume:
         assert (resumed.best_epoch, resumed.best_value) == (whole.best_epoch, whole.best_value)
         files = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
         assert without_seconds(files[0]) == without_seconds(files[1])
+
+    def test_where_a_weight_has_a_gradient_in_some_steps_only(self, source, tmp_path):
+        config = RunConfig.from_options(embedding_size=4, batch_size=32, epochs=2, keep="last")
+        found = []
+        for stops in ([], range(1, 9)):
+            folder = tmp_path / str(len(found))
+            for stop in [*stops, None]:
+                torch.manual_seed(0)
+                embedder, loss = build(config, source, backbone=Branches())
+                known = weights(embedder, loss)
+                press = [] if stop is None else [StopAt(stop)]
+                with pytest.raises(Interrupted) if press else nullcontext():
+                    train(embedder, loss, source, config, folder=folder, resume=True, callbacks=press)
+            found.append(weights(embedder, loss))
+        assert_same_bits(*found)
+        assert not all(torch.equal(known[name], found[0][name]) for name in known)
 
     def test_again_and_again(self, source, tmp_path):
         config = RunConfig.from_options(**TINY, loss="sphereface", noise=0.1)

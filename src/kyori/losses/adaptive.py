@@ -6,7 +6,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from ..distances import normalize, on_sphere
+from ..distances import normalize
 from ..errors import ArgumentError
 from .angles import angle, arc
 from .classes import Change, Classes, lengths
@@ -308,7 +308,7 @@ class P2SGradLoss(ClassLoss):
         super().__init__(num_classes, embedding_size, **shared)
 
     def values(self, x: Tensor, classes: Classes) -> Tensor:
-        look = classes.look(on_sphere(x), squares=True)
+        look = classes.look(x, radius=1.0, squares=True)
         assert look.total is not None
         self.record(x, look.own, look.best, look.own.detach())
         return 0.5 * ((look.own - 1.0).square() + look.total)

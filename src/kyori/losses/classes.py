@@ -6,6 +6,7 @@ class vectors and their gradient, which is written once, chunk by chunk. Class v
 within the chunk: no second copy of them is ever held.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,13 +15,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import distributed
-from ..distances import normalize
+from ..distances import before_sphere, normalize, sphere_factor
+from .rowwise import in_cache
 
 __all__ = ["Change", "Classes", "Largest", "Look", "finite", "lengths"]
 
 _CPU_NUMBERS = 2**20  # 4 MiB of float32 logits at a time stay in the cache: twice as fast as 64 MiB
 _DEVICE_NUMBERS = 2**24
 _KEPT_NUMBERS = 2**24  # logits up to 64 MiB in all are kept for the backward pass instead of made again
+_FEW = 64  # classes below which a chunk's logits lie class by class on the CPU: short rows cost a sixth more
 
 Change = Callable[[Tensor], Tensor]
 
@@ -66,6 +69,7 @@ class Classes(NamedTuple):
         self,
         features: Tensor,
         *,
+        radius: Tensor | float | None = None,
         merge: Change | None = None,
         above: Tensor | float | None = None,
         bend: Change | None = None,
@@ -77,7 +81,8 @@ class Classes(NamedTuple):
 
         Args:
             features: (n, d).
-            merge: (n, k, b) → (n, b), one logit a class from those of its k vectors.
+            radius: Length that features are given first, a number that is not learned; None leaves them as they are.
+            merge: (n, k, b) → (n, b), one logit a class from those of its k vectors; a new tensor.
             above: Other classes whose logit exceeds it are left out: a number, or one an item (n, 1).
             bend: (n, b) → (n, b), changes the logits of the other classes.
             fold: (n, b) → any shape, what to sum over the chunks; it sees −inf where there is no other class.
@@ -90,9 +95,11 @@ class Classes(NamedTuple):
         keep = self.chunk is None and len(features) * vectors * len(self.weight) <= _KEPT_NUMBERS
         if squares:
             fold, log = sum_of_squares, False
-        plan = _Plan(chunk, keep, self.unit, merge, above, bend, fold, log)
         exchange = distributed.current()
-        if exchange is None or (self.whole is None and len(self.weight) < exchange.world):
+        alone = exchange is None or (self.whole is None and len(self.weight) < exchange.world)
+        complete = alone and chunk >= len(self.weight)
+        plan = _Plan(chunk, keep, complete, radius, self.unit, merge, above, bend, fold, log)
+        if exchange is None or alone:
             return Look(*_LookAtAll.apply(features, self.weight, self.bias, self.labels, plan))
         first, weight, bias = self._share(exchange)
         if len(weight):
@@ -171,7 +178,7 @@ def finite(z: Tensor) -> Tensor:
 
 def sum_of_squares(z: Tensor) -> Tensor:
     """Σ_j z_j² (n,) of logits (n, b)."""
-    return torch.linalg.vector_norm(z, dim=1).square()
+    return z.square().sum(1)
 
 
 class Largest(torch.autograd.Function):
@@ -192,8 +199,12 @@ class Largest(torch.autograd.Function):
 
 
 class _Plan(NamedTuple):
+    """How to look; `complete` says that the one chunk holds every item's own class."""
+
     chunk: int
     keep: bool
+    complete: bool
+    radius: Tensor | float | None
     unit: bool
     merge: Change | None
     above: Tensor | float | None
@@ -203,8 +214,8 @@ class _Plan(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether logits are used as they are, so that their gradient is written by hand."""
-        return self.merge is None and self.bend is None and self.fold in (None, sum_of_squares)
+        """Whether logits, merged or not, are used as they are, so that their gradient is written by hand."""
+        return self.bend is None and self.fold in (None, sum_of_squares)
 
 
 class _Chunk(NamedTuple):
@@ -220,34 +231,38 @@ class _LookAtAll(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, plan: _Plan
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        n = len(x)
-        own, best = x.new_zeros(n), x.new_full((n,), -torch.inf)
-        top, exps = best.clone(), x.new_zeros(n)
+        own, best = x.new_zeros(len(x)), x.new_full((len(x),), -torch.inf)
+        factor = None if plan.radius is None else sphere_factor(x, plan.radius)
+        x = x if factor is None else x * factor
+        others: Tensor | None = None
         total: Tensor | None = None
         kept: list[Tensor | None] = []
         for start in range(0, len(weight), plan.chunk):
             raw, w, length = _chunk(x, weight, bias, plan, start)
-            if plan.keep:
-                kept += [raw if plan.plain else raw.clone(), w, length]
-            z = raw if plan.merge is None else plan.merge(raw)
-            place, inside = _own_place(labels, start, z.shape[1])
-            own = torch.where(inside, z.gather(1, place)[:, 0], own)
-            peak = _leave_out(z, place, inside).amax(1)
-            best = torch.maximum(best, peak)
+            logits = raw.clone() if plan.keep and plan.merge is None and not plan.plain else raw
+            z, unit = raw if plan.merge is None else plan.merge(raw), None
+            place, inside = _own_place(labels, start, z.shape[1], plan)
+            logit = z.gather(1, place)
+            own = logit[:, 0] if inside is None else torch.where(inside, logit, own[:, None])[:, 0]
+            peak = _set_own(z, place, inside, -torch.inf).amax(1)
+            best = peak if plan.complete else torch.maximum(best, peak)
             if plan.above is not None or plan.bend is not None:
                 z = _others(z, plan)
                 peak = z.amax(1)
             if plan.fold is sum_of_squares:
-                z.scatter_(1, place, z.gather(1, place).masked_fill_(inside[:, None], 0.0))
+                _set_own(z, place, inside, 0.0)
             if plan.fold is not None:
                 part = plan.fold(z)
                 total = part if total is None else total + part
             if plan.log:
-                top, exps = _add_exps(z, peak, top, exps)
-                kept += [_safe(top)] if plan.keep else []
-        others = exps.log() + top if plan.log else top
+                z, unit, log = _exps(z, peak)
+                others = log if others is None else torch.logaddexp(others, log)
+            if plan.keep:
+                kept += [z if plan.plain and plan.merge is None else logits, w, length, unit]
+        if others is None:
+            others = x.new_full((len(x),), -torch.inf)
         ctx.plan = plan
-        ctx.save_for_backward(x, weight, bias, labels, others, *kept)
+        ctx.save_for_backward(x, factor, weight, bias, labels, others, *kept)
         ctx.mark_non_differentiable(best)
         return own, others, best, total
 
@@ -256,25 +271,27 @@ class _LookAtAll(torch.autograd.Function):
     def backward(
         ctx: Any, own: Tensor, others: Tensor, _: Tensor, total: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        x, weight, bias, labels, log, *kept = ctx.saved_tensors
+        x, factor, weight, bias, labels, log, *kept = ctx.saved_tensors
         plan: _Plan = ctx.plan
         log = _safe(log)
-        x_gradient, weight_gradient = torch.zeros_like(x), torch.empty_like(weight)
+        x_gradient: Tensor | None = None
+        weight_gradient = torch.empty_like(weight)
         bias_gradient = None if bias is None else torch.empty_like(bias)
         with torch.autocast(x.device.type, enabled=False):
             for start in range(0, len(weight), plan.chunk):
                 if kept:
-                    z, w, length = kept[:3]
-                    top = kept[3] if plan.log else None
-                    del kept[: 4 if plan.log else 3]
+                    z, w, length, unit = kept[:4]
+                    del kept[:4]
                 else:
-                    (z, w, length), top = _chunk(x, weight, bias, plan, start), None
-                place, inside = _own_place(labels, start, z.shape[-1])
-                if plan.plain:
-                    g = _gradient_by_hand(z, place, inside, plan, log, top, own, others, total)
+                    (z, w, length), unit = _chunk(x, weight, bias, plan, start), None
+                place, inside = _own_place(labels, start, z.shape[-1], plan)
+                if plan.plain and plan.merge is None:
+                    g = _gradient_by_hand(z, place, inside, plan, log, unit, own, others, total)
+                elif plan.plain:
+                    g = _gradient_through_merge(z, place, inside, plan, log, own, others, total).flatten(1)
                 else:
                     g = _gradient_by_autograd(z, place, inside, plan, log, own, others, total).flatten(1)
-                x_gradient.addmm_(g, w)
+                x_gradient = g @ w if x_gradient is None else x_gradient.addmm_(g, w)
                 part = g.T @ x
                 if length is not None:  # through w = v/‖v‖
                     part = part.sub_(w * (part * w).sum(1, keepdim=True)).div_(length)
@@ -284,6 +301,10 @@ class _LookAtAll(torch.autograd.Function):
                 weight_gradient[rows] = part
                 if bias_gradient is not None:
                     bias_gradient[rows] = g.sum(0)
+            if x_gradient is None:
+                x_gradient = torch.zeros_like(x)
+            if plan.radius is not None:
+                before_sphere(x_gradient, x, factor, plan.radius)
         return x_gradient, weight_gradient, bias_gradient, None, None
 
 
@@ -292,24 +313,33 @@ def _chunk(x: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan, start: i
     part = weight[start : start + plan.chunk]
     w, length = part if part.ndim == 2 else part.transpose(0, 1).flatten(0, 1), None
     if plan.unit:
-        squared = w.square().sum(1, keepdim=True)
-        empty = squared <= torch.finfo(w.dtype).tiny
-        length = squared.masked_fill(empty, 1.0).sqrt().masked_fill(empty, torch.inf)
+        length = torch.linalg.vector_norm(w, dim=1, keepdim=True)
+        length.masked_fill_(length <= math.sqrt(torch.finfo(w.dtype).tiny), torch.inf)
         w = w / length
-    b = None if bias is None else bias[start : start + plan.chunk]
-    z = torch.nn.functional.linear(x, w, b)
+    z = _logits(x, w, None if bias is None else bias[start : start + plan.chunk])
     return _Chunk(z if part.ndim == 2 else z.unflatten(1, (part.shape[1], -1)), w, length)
 
 
-def _own_place(labels: Tensor, start: int, classes: int) -> tuple[Tensor, Tensor]:
-    """Each item's column (n, 1) in a chunk, and whether its class stands there (n,)."""
+def _logits(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """x @ w.T + bias (n, b)."""
+    if x.device.type == "cpu" and len(w) < _FEW:
+        return (w @ x.T if bias is None else torch.addmm(bias[:, None], w, x.T)).T
+    return torch.nn.functional.linear(x, w, bias)
+
+
+def _own_place(labels: Tensor, start: int, classes: int, plan: _Plan) -> tuple[Tensor, Tensor | None]:
+    """Each item's column (n, 1) in a chunk, and whether its class stands there (n, 1), None if all do."""
+    if plan.complete:
+        return labels[:, None], None
     inside = (labels >= start) & (labels < start + classes)
-    return (labels - start).clamp(0, classes - 1)[:, None], inside
+    return (labels - start).clamp(0, classes - 1)[:, None], inside[:, None]
 
 
-def _leave_out(z: Tensor, place: Tensor, inside: Tensor) -> Tensor:
-    """z with −inf at the item's own class, in place."""
-    return z.scatter_(1, place, z.gather(1, place).masked_fill(inside[:, None], -torch.inf))
+def _set_own(z: Tensor, place: Tensor, inside: Tensor | None, value: float) -> Tensor:
+    """z with `value` at the item's own class, in place."""
+    if inside is None:
+        return z.scatter_(1, place, value)
+    return z.scatter_(1, place, z.gather(1, place).masked_fill_(inside, value))
 
 
 def _others(z: Tensor, plan: _Plan) -> Tensor:
@@ -323,48 +353,79 @@ def _others(z: Tensor, plan: _Plan) -> Tensor:
 
 
 def _safe(log: Tensor) -> Tensor:
-    """Logarithms with 0 for −inf, to be subtracted from −inf."""
-    return log.masked_fill(log == -torch.inf, 0.0)
+    """Logarithms with the least number for −inf, to be subtracted from −inf."""
+    return log.clamp(min=torch.finfo(log.dtype).min)
 
 
-def _add_exps(z: Tensor, peak: Tensor, top: Tensor, exps: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of exp (n,) in units of exp(top), with those of a chunk added; z becomes its exps in these units."""
-    higher = torch.maximum(top, peak)
-    safe = _safe(higher)
-    exps = exps * (top - safe).exp_() + z.sub_(safe[:, None]).exp_().sum(1)
-    return higher, exps
+def _exps(z: Tensor, peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """exp z (n, b) in units of exp(unit), those units (n,), and log Σ exp z (n,); z, of which `peak` (n,) is the
+    largest, is overwritten."""
+    if z.stride(1) > 1:  # class by class
+        unit = _safe(peak)
+        exps = z.sub_(unit[:, None]).exp_()
+        return exps, unit, exps.sum(1).log_().add_(unit)
+    empty = peak == -torch.inf
+    z[:, 0].masked_fill_(empty, 0.0)  # keeps NaN out of rows without any class
+    for (rows,) in in_cache(z):
+        rows.copy_(torch.softmax(rows, 1))  # a second matrix would be memory asked for anew
+    log = peak - z.amax(1).log_()  # the largest share is exp(peak − log Σ exp)
+    z[:, 0].masked_fill_(empty, 0.0)
+    return z, _safe(log), log
 
 
 def _gradient_by_hand(
     z: Tensor,
     place: Tensor,
-    inside: Tensor,
+    inside: Tensor | None,
     plan: _Plan,
     log: Tensor,
-    top: Tensor | None,
+    unit: Tensor | None,
     own: Tensor,
     others: Tensor,
     total: Tensor | None,
 ) -> Tensor:
     """∂/∂z (n, b) from the gradients of `own`, `others` and, for the sum of squares, `total`.
 
-    z are logits, which are overwritten, or with `top` kept exps in units of exp(top).
+    z are logits, which are overwritten, or with `unit` kept exps in units of exp(unit).
     """
     if plan.fold is not None and total is not None:
         share = z * (2.0 * total)[:, None]
-    elif top is not None:
-        share = z * ((top - log).exp_() * others)[:, None]
+    elif unit is not None:
+        share = z * ((unit - log).exp_() * others)[:, None]
     else:
         if plan.above is not None:
             z.masked_fill_(z > plan.above, -torch.inf)
         share = z.sub_(log[:, None]).exp_().mul_(others[:, None])
-    return share.scatter_(1, place, torch.where(inside[:, None], own[:, None], share.gather(1, place)))
+    at_own = own[:, None] if inside is None else torch.where(inside, own[:, None], share.gather(1, place))
+    return share.scatter_(1, place, at_own)
+
+
+def _gradient_through_merge(
+    z: Tensor,
+    place: Tensor,
+    inside: Tensor | None,
+    plan: _Plan,
+    log: Tensor,
+    own: Tensor,
+    others: Tensor,
+    total: Tensor | None,
+) -> Tensor:
+    """∂/∂z (n, k, b), by hand down to the merged logits."""
+    assert plan.merge is not None
+    leaf = z.detach().requires_grad_()
+    with torch.enable_grad():
+        merged = plan.merge(leaf)
+    used = merged.detach().clone()
+    if plan.fold is sum_of_squares:
+        _set_own(used, place, inside, 0.0)
+    gradient = _gradient_by_hand(used, place, inside, plan, log, None, own, others, total)
+    return torch.autograd.grad(merged, leaf, gradient)[0]
 
 
 def _gradient_by_autograd(
     z: Tensor,
     place: Tensor,
-    inside: Tensor,
+    inside: Tensor | None,
     plan: _Plan,
     log: Tensor,
     own: Tensor,
@@ -375,13 +436,14 @@ def _gradient_by_autograd(
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
         merged = leaf.view_as(leaf) if plan.merge is None else plan.merge(leaf)
-        hidden = torch.zeros_like(merged, dtype=torch.bool).scatter_(1, place, inside[:, None])
+        here = torch.ones_like(place, dtype=torch.bool) if inside is None else inside
+        hidden = torch.zeros_like(merged, dtype=torch.bool).scatter_(1, place, here)
         if plan.above is not None:
             hidden |= merged.detach() > plan.above
         used = merged.masked_fill(hidden, 0.0)
         used = (used if plan.bend is None else plan.bend(used)).masked_fill(hidden, -torch.inf)
         outputs = [merged.gather(1, place)[:, 0]]
-        gradients = [own * inside]
+        gradients = [own * here[:, 0]]
         if plan.log:
             outputs.append(used)
             gradients.append((used.detach() - log[:, None]).exp_().mul_(others[:, None]))

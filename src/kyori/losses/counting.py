@@ -9,13 +9,15 @@ with P positives each, where the triplets are N·P·N. Where they are few, compa
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Positives", "hinge_counts", "passed", "sorted_positives"]
+__all__ = ["Positives", "flat_places", "hinge_counts", "passed", "sorted_positives"]
 
 _MODERATE = 200  # thresholds up to which comparing with each is faster than searching
 _CACHED = 2**18  # numbers worked on at a time: a megabyte
+_FEW_CACHED = 2**17  # triplets that each thread compares at a time
 _FEW = 2**15  # triplets of an anchor up to which all of them are compared
 
 
@@ -43,20 +45,37 @@ def _sorted(near: Positives) -> Positives:
 
 def _positives(D: Tensor, positive: Tensor) -> Positives:
     b, m = D.shape
-    places = positive.reshape(-1).nonzero()[:, 0]
-    found = D.detach().reshape(-1).index_select(0, places)
+    found = flat_places(positive)
+    distances = D.detach().reshape(-1).index_select(0, found)
+    table = _full_table(found, b, m)
+    if table is not None:
+        return Positives(table, distances.view(table.shape))
     counts = positive.sum(1, dtype=torch.int32)
-    fewest, width = torch.stack(counts.aminmax()).tolist() if b else (0, 0)
-    if fewest == width:  # classes of one size, as P×K batches have them, fill the table without gaps
-        starts = torch.arange(0, b * m, m, device=D.device) if m else places
-        table, distances = places.view(b, width) - starts[:, None], found.view(b, width)
-    else:
-        anchors = places // m
-        slots = torch.arange(len(places), device=D.device) - (counts.cumsum(0) - counts)[anchors]
-        slots += anchors * width
-        distances = D.new_full((b * width,), -torch.inf).index_copy_(0, slots, found).view(b, width)
-        table = places.new_zeros(b * width).index_copy_(0, slots, places % m).view(b, width)
-    return Positives(table, distances)
+    anchors, width = found // m, int(counts.max())
+    slots = torch.arange(len(found), device=D.device) - (counts.cumsum(0) - counts)[anchors]
+    slots += anchors * width
+    return Positives(
+        found.new_zeros(b * width).index_copy_(0, slots, found % m).view(b, width),
+        D.new_full((b * width,), -torch.inf).index_copy_(0, slots, distances).view(b, width),
+    )
+
+
+def _full_table(found: Tensor, b: int, m: int) -> Tensor | None:
+    """Columns of what was found in b rows of m, if it is as many in each, as in P×K batches; else None."""
+    if not len(found):
+        return found.view(b, 0)
+    if len(found) % b:
+        return None
+    table = found.view(b, -1) - torch.arange(0, b * m, m, device=found.device)[:, None]
+    first, last = torch.stack(table.aminmax()).tolist()
+    return table if first >= 0 and last < m else None
+
+
+def flat_places(mask: Tensor) -> Tensor:
+    """Where a mask (b, m) is True, (q,), counted row by row."""
+    if mask.device.type != "cpu" or torch.compiler.is_compiling():
+        return mask.reshape(-1).nonzero()[:, 0]
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))  # PyTorch's takes four times as long
 
 
 @torch.no_grad()
@@ -77,7 +96,7 @@ def _hinge_counts(
     D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str
 ) -> tuple[Tensor, Tensor]:
     near = _positives(D, positive)
-    negatives = _elsewhere_infinite(D, negative)
+    negatives = torch.where(negative, D, torch.inf)
     if D.device.type == "cpu" and near.distances.shape[1] * D.shape[1] <= _FEW:
         G, as_positive = _few(near.distances, negatives, margin, mining)
     else:
@@ -98,17 +117,6 @@ def _(D: Tensor, positive: Tensor, negative: Tensor, margin: float, mining: str)
     return torch.empty_like(D), D.new_empty(len(D))
 
 
-def _elsewhere_infinite(D: Tensor, mask: Tensor) -> Tensor:
-    """D where the mask is True, else inf."""
-    if D.device.type != "cpu":
-        return torch.where(mask, D, torch.inf)
-    found = torch.empty_like(D)  # in floats alone, as a choice by booleans takes three times as long there
-    rows = max(1, _CACHED // max(1, D.shape[1]))
-    for into, kept, some in zip(*(table.split(rows) for table in (found, mask, D)), strict=True):
-        into.copy_(kept.view(torch.uint8)).reciprocal_().sub_(1.0).add_(some)
-    return found
-
-
 def _few(near: Tensor, negatives: Tensor, margin: float, mining: str) -> tuple[Tensor, Tensor]:
     """Minus how often each negative (b, m) is active, and how often each positive (b, P): triplet by triplet.
 
@@ -116,18 +124,20 @@ def _few(near: Tensor, negatives: Tensor, margin: float, mining: str) -> tuple[T
     """
     b, width = near.shape
     G, as_positive = torch.empty_like(negatives), torch.empty_like(near)
-    rows = min(b, max(1, _CACHED // max(1, width * negatives.shape[1])))
+    rows = min(b, max(1, _FEW_CACHED * torch.get_num_threads() // max(1, width * negatives.shape[1])))
     active = near.new_empty(rows, width, negatives.shape[1])  # floats: booleans are written five times slower
     below = torch.empty_like(active) if mining == "semihard" else active
     closed = mining == "hard" and margin > 0
-    limits = near if closed else near + margin
-    parts = (table.split(rows) for table in (near, limits, negatives, G, as_positive))
-    for low, high, some, into_negatives, into_positives in zip(*parts, strict=True):
-        others, chosen = some[:, None], active[: len(some)]
-        (torch.le if closed else torch.lt)(others, high[..., None], out=chosen)
+    inside, beyond = torch.le if closed else torch.lt, torch.gt if margin > 0 else torch.ge
+    low = near[..., None]
+    high = low if closed else low + margin
+    parts = (table.split(rows) for table in (low, high, negatives[:, None], G, as_positive))
+    for lower, upper, others, into_negatives, into_positives in zip(*parts, strict=True):
+        some = others.shape[0]
+        chosen = active[:some]
+        inside(others, upper, out=chosen)
         if mining == "semihard":
-            beyond = torch.gt if margin > 0 else torch.ge
-            chosen *= beyond(others, low[..., None], out=below[: len(some)])
+            chosen *= beyond(others, lower, out=below[:some])
         torch.sum(chosen, 1, out=into_negatives)
         torch.sum(chosen, 2, out=into_positives)
     return G.neg_(), as_positive

@@ -3,17 +3,18 @@
 Scores come as `Relevance` (every reference to every anchor), as `ScoredPairs`, or as 1 and 0 from labels or `Pairs`.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, softplus
 
 from ..distances import normalize
 from ..relations import Pairs, Triplets
 from .loss import check_positive
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
-from .rowwise import log_sum
+from .rowwise import in_cache, log_sum
 
 __all__ = ["AnglELoss", "CoSENTLoss", "CosineMSELoss"]
 
@@ -113,25 +114,21 @@ class CoSENTLoss(PairwiseLoss):
                 for sign in (1.0, -1.0)
             )
         else:
-            place = torch.searchsorted(scores, block.relevance).masked_fill_(~pairs, len(scores)).flatten()
-            values = similarity.flatten()
-            rise, fall = (
-                _log_scatter(sign * self.scale * values, place, len(scores)) for sign in (1.0, -1.0)
-            )
+            size = max(1, len(scores))  # a single item has no pair
+            place = torch.searchsorted(scores, block.relevance, out_int32=True).masked_fill_(~pairs, size)
+            rise, fall = _LevelSums.apply(similarity, place, self.scale, size)
         return _Levels(seen(block, nothing), rise, fall)
 
     def _settle(self, found: "list[_Levels]") -> list[Seen]:
         """The loss, in equal shares for every anchor, since it is no sum over anchors."""
         rise, fall = (
-            log_sum(torch.stack(part, 1), _there(torch.stack(part, 1)), 1.0)
+            part[0] if len(part) == 1 else log_sum(torch.stack(part, 1), _there(torch.stack(part, 1)), 1.0)
             for part in ([f.rise for f in found], [f.fall for f in found])
         )
-        low = torch.finfo(rise.dtype).min / 4  # not −inf, at which the gradient of logcumsumexp is NaN
-        lower = torch.cat([rise.new_full((1,), low), torch.logcumsumexp(rise.clamp(min=low), 0)[:-1]])
-        both = (fall + lower)[None]
-        value = softplus(log_sum(both, _there(both), 1.0))[0]
+        total = _Compared.apply(rise, fall)
+        value = softplus(total)
         n = sum(len(f.seen.value) for f in found)
-        some = ~(both <= low / 2).all()  # a pair and another of a lower score
+        some = total != -torch.inf  # a pair and another of a lower score
         active = torch.stack([(value > 0) & some, some]).to(value.dtype)
         done = []
         for f in found:
@@ -203,11 +200,67 @@ def _total(logs: Tensor) -> Tensor:
     return log_sum(logs[None], _there(logs)[None], 1.0)[0]
 
 
-def _log_scatter(values: Tensor, place: Tensor, size: int) -> Tensor:
-    """Log-sum-exp of the values (k,) in each place, (size,); −inf where there are none. Place `size` is left out."""
-    top = values.detach().new_full((size + 1,), -torch.inf)
-    top.scatter_reduce_(0, place, values.detach(), "amax")
-    total = values.new_zeros(size + 1).index_add(0, place, (values - top[place]).exp())
-    top, total = top[:size], total[:size]
-    empty = total == 0
-    return (total.masked_fill(empty, 1.0).log() + top.masked_fill(empty, 0.0)).masked_fill(empty, -torch.inf)
+class _LevelSums(torch.autograd.Function):
+    """Log-sum-exps (size,) of λs and of −λs over the similarities (b, m) at each place; place `size` is left out.
+
+    There may be as many places as similarities: beside these and the two results little is held.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, similarity: Tensor, place: Tensor, scale: float, size: int
+    ) -> tuple[Tensor, Tensor]:
+        sums = [_log_scatter(similarity, place, factor, size) for factor in (scale, -scale)]
+        ctx.scale = scale
+        ctx.save_for_backward(similarity, place, *sums)
+        return sums[0][:size], sums[1][:size]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        similarity, place, *sums = ctx.saved_tensors
+        gradient = torch.zeros_like(similarity)
+        for values, places, into in in_cache(similarity, place, gradient):
+            level = places.flatten()
+            known = level.clamp(max=len(sums[0]) - 2)
+            for factor, total, slope in zip((ctx.scale, -ctx.scale), sums, gradients, strict=True):
+                share = (values * factor).flatten().sub_(total.index_select(0, level)).exp_()
+                share.mul_(slope.index_select(0, known))
+                into.add_(share.view_as(into), alpha=factor)
+        return gradient, None, None, None
+
+
+def _log_scatter(similarity: Tensor, place: Tensor, factor: float, size: int) -> Tensor:
+    """log Σ e^{factor · s} at each place, (size + 1,), −inf where there is nothing; the last is +inf: exps in its units
+    are 0."""
+    top = similarity.new_full((size + 1,), -torch.inf)
+    for values, places in in_cache(similarity, place):
+        top.scatter_reduce_(0, places.flatten().long(), (values * factor).flatten(), "amax")
+    total = torch.zeros_like(top)
+    for values, places in in_cache(similarity, place):
+        level = places.flatten()
+        total.index_add_(0, level, (values * factor).flatten().sub_(top.index_select(0, level)).exp_())
+    total.log_().add_(top)
+    total[size] = torch.inf
+    return total
+
+
+class _Compared(torch.autograd.Function):
+    """log Σ_{k < l} e^{rise_k + fall_l} over all two levels (l,), (); −inf if there are no two."""
+
+    @staticmethod
+    def forward(ctx: Any, rise: Tensor, fall: Tensor) -> Tensor:
+        lower, upper = torch.full_like(rise, -torch.inf), torch.full_like(fall, -torch.inf)
+        lower[1:] = rise.logcumsumexp(0)[:-1]
+        upper[:-1] = fall.flip(0).logcumsumexp(0)[:-1].flip(0)
+        with_lower, with_upper = lower.add_(fall), upper.add_(rise)
+        total = with_lower.logsumexp(0)
+        unit = total.clamp(min=torch.finfo(total.dtype).min)
+        ctx.save_for_backward(with_upper.sub_(unit).exp_(), with_lower.sub_(unit).exp_())
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        rise, fall = ctx.saved_tensors
+        return rise * gradients[0], fall * gradients[0]

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, Unpack
 import torch
 from torch import Tensor, nn
 
-from ..distances import normalize, on_sphere
+from ..distances import normalize
 from ..errors import ArgumentError, TrainingWarning
 from .angles import angle, arc, psi
 from .classes import Change, Classes, Largest, Look
@@ -167,12 +167,14 @@ class CosineLoss(SoftmaxFamilyLoss):
         """How the logits (n, b) of other classes are changed, for items x (n, d); here they are not."""
         return None
 
-    def features(self, x: Tensor) -> Tensor:
-        return on_sphere(x, self.scale)
+    @property
+    def sphere(self) -> Tensor | float | None:
+        return self.scale
 
     def look(self, x: Tensor, classes: Classes) -> Look:
         return classes.look(
             self.features(x),
+            radius=self.sphere,
             merge=self.merge if classes.weight.ndim == 3 else None,
             above=None if self.filter_above is None else self.scale * self.filter_above,
             bend=self.bend(x, classes),
@@ -184,8 +186,8 @@ class CosineLoss(SoftmaxFamilyLoss):
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
         if weight.ndim == 2:
-            return nn.functional.linear(self.features(x), weight)
-        return self.merge(torch.einsum("nd,ckd->nkc", self.features(x), weight))
+            return super().scores(x, weight)
+        return self.merge(torch.einsum("nd,ckd->nkc", self.placed(x), weight))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scale={self.scale}"

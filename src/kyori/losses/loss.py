@@ -56,9 +56,11 @@ class Loss(nn.Module):
 
         On other devices the question would stall the device: there `stats` asks it.
         """
-        self._starved = self._starved + starved
         if on_cpu and not torch.compiler.is_compiling():  # a question would break the graph: `stats` asks it
+            self._starved = self._starved + int(starved)
             self._warn_if_starved()
+        else:
+            self._starved = self._starved + starved
 
     def _warn_if_starved(self) -> None:
         if self._warned or not self._starved:

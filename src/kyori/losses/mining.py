@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from ..distances import Distance
 from ..errors import ArgumentError
 from .counting import passed, sorted_positives
+from .rowwise import in_cache
 
 __all__ = [
     "Draw",
@@ -133,6 +134,12 @@ def distance_weighted(
     q(D) ∝ D^(d−2)·(1 − D²/4)^((d−3)/2) is the density of euclidean distances on the sphere in d dimensions. Negatives
     closer than 0.5 weigh as if they were at 0.5, those beyond 1.4 nothing unless all are. `chance` (b, k, 2) in [0, 1).
     """
+    parts = [_drawn(part, distance, d) for part in in_cache(D, positive, negative, chance)]
+    return Picks(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _drawn(tables: tuple[Tensor, ...], distance: Distance, d: int) -> Picks:
+    D, positive, negative, chance = tables
     square = {"squared_euclidean": D, "cosine": 2.0 * D}.get(distance)
     square = D.square() if square is None else square
     inside = negative & (square < _FARTHEST**2)

@@ -22,7 +22,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .. import distributed
-from ..distances import Distance, check_distance, on_sphere, pairwise_distance, row_distance
+from ..distances import (
+    Distance,
+    check_distance,
+    full_precision,
+    on_sphere,
+    pairwise_distance,
+    row_distance,
+)
 from ..errors import ArgumentError
 from ..relations import Pairs, Relations, ScoredPairs, Supervision, Triplets, relate
 from .loss import Loss, Reduction, check_matrix, check_reduction, spread
@@ -54,7 +61,7 @@ class Block:
         D: (b, m) distances.
         positive: (b, m) booleans.
         negative: (b, m) booleans.
-        anchors: (b,) the anchors' rows in the batch.
+        rows: Where the anchors stand in the batch, (b,) or a slice.
         x: (b, d) embeddings of the anchors, as the distance saw them.
         y: (m, d) embeddings of the references.
         labels: (b,) class numbers of the anchors, None where items have no single class.
@@ -65,13 +72,20 @@ class Block:
     D: Tensor
     positive: Tensor
     negative: Tensor
-    anchors: Tensor
+    rows: Tensor | slice
     x: Tensor
     y: Tensor
     labels: Tensor | None = None
     relevance: Tensor | None = None
     chance: Tensor | None = None
     _counts: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def anchors(self) -> Tensor:
+        """(b,) the anchors' rows in the batch."""
+        if isinstance(self.rows, Tensor):
+            return self.rows
+        return torch.arange(self.rows.start, self.rows.stop, device=self.D.device)
 
     @property
     def positives(self) -> Tensor:
@@ -154,10 +168,9 @@ class Rows:
             y if x is y and rows == slice(0, len(y)) else x[rows]
         )  # the same tensor has symmetric distances
         labels = None if self.relations.labels is None else self.relations.labels[rows]
-        anchors = torch.arange(len(x), device=x.device)[rows]
         D = pairwise_distance(part, y, self.distance)
         chance = None if self.chance is None else self.chance[rows]
-        return Block(D, positive, negative, anchors, part, y, labels, self.relations.relevance(rows), chance)
+        return Block(D, positive, negative, rows, part, y, labels, self.relations.relevance(rows), chance)
 
 
 class PairwiseLoss(Loss):
@@ -188,8 +201,7 @@ class PairwiseLoss(Loss):
         self.distance = distance
         self.normalize = normalize
         self.block_rows = block_rows
-        self._sums: dict[str, Tensor] = {}
-        self._embeddings: Tensor | None = None
+        self._last = _Step()
 
     @property
     def spherical(self) -> bool:  # type: ignore[override]
@@ -250,7 +262,7 @@ class PairwiseLoss(Loss):
         """
         check_matrix(embeddings, "embeddings")
         check_reduction(reduction)
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with full_precision(embeddings.device):
             x, y, m = self._prepare(embeddings), None, None
             if references is not None:
                 check_matrix(references, "references", x.shape[1])
@@ -265,7 +277,7 @@ class PairwiseLoss(Loss):
             if blocks is None:
                 blocks = self._look_at_rows(x, x if y is None else y, relations)
             self._record(x.detach(), blocks)
-            nothing = x.sum() * 0.0 + (0.0 if y is None else y.sum() * 0.0)
+            nothing = x.sum() * 0.0 if y is None else x.sum() * 0.0 + y.sum() * 0.0
             return self._reduce(blocks, x, reduction) + nothing
 
     @property
@@ -278,10 +290,7 @@ class PairwiseLoss(Loss):
         nothing to learn from.
         """
         self._warn_if_starved()
-        stats = {name: float(value) for name, value in self._sums.items()}
-        if self._embeddings is not None:  # passes over (n, d) that most steps need not pay for
-            stats["spread"] = float(spread(self._embeddings))
-        return stats | {"degenerate": float(self._starved)}
+        return self._last.stats() | {"degenerate": float(self._starved)}
 
     def extra_repr(self) -> str:
         return f"distance={self.distance!r}, normalize={self.normalize}"
@@ -324,31 +333,26 @@ class PairwiseLoss(Loss):
             )
         if not blocks:
             return x.new_zeros(len(x) if reduction == "none" else ())
-        value = torch.cat([block.value for block in blocks])
-        weight = torch.cat([block.weight for block in blocks]).to(value.dtype)
+        value = _joined([block.value for block in blocks])
+        weight = _joined([block.weight for block in blocks]).to(value.dtype)
         if reduction == "none":
             return ratio(value, weight).sum(1)
         return value.sum() if reduction == "sum" else self.combine(value.sum(0), weight.sum(0))
 
     @torch.no_grad()
     def _record(self, x: Tensor, blocks: list["Seen"]) -> None:
-        starved: Tensor | int = 1
-        total: Tensor | int = 0
-        self._sums, self._embeddings = {}, x
+        self._last = _Step(x)
+        usable: Tensor | bool = False
         if blocks:
-            counts = _added([block.counts for block in blocks])
+            counts = _joined([block.counts for block in blocks], 1)
             distances = _added([block.distances for block in blocks])
-            usable = _added([block.usable for block in blocks])
-            means = distances / counts
-            self._sums |= {"positive_distance": means[0], "negative_distance": means[1]}
-            starved = (usable if self.per_anchor else counts.min()) == 0
-            active = [block.active for block in blocks if block.active is not None]
-            if active:
-                hit, could = _added(active)
-                self._sums["active"], total = hit / could.clamp(min=1), could
+            tables = [block.active.view(2, -1) for block in blocks if block.active is not None]
+            active = _joined(tables, 1) if tables else None
+            self._last = _Step(x, counts, distances, active)
+            usable = counts.all(0).any() if self.per_anchor else counts.any(1).all()
             if self.graded:
-                starved = total == 0
-        self._count_starved(starved, x.device.type == "cpu")
+                usable = active is not None and active[1].any()
+        self._count_starved(usable == 0, x.device.type == "cpu")
 
     def _starvation(self) -> str:
         if self.graded:
@@ -364,37 +368,60 @@ class PairwiseLoss(Loss):
 
 
 class Seen(NamedTuple):
-    """One block: its terms (b, t), and sums for the statistics.
+    """One block: its terms (b, t), and what the statistics are made of when someone looks at them.
 
-    `counts` and `distances` (2,) of positive and negative pairs; `usable` () anchors that have both; `active`
-    (2,) active terms and candidates.
+    `counts` (2, b): positives and negatives of each anchor; `distances` (2,): the sums of theirs; `active` (2,) or
+    (2, b): active terms and candidates.
     """
 
     value: Tensor
     weight: Tensor
     counts: Tensor
     distances: Tensor
-    usable: Tensor
     active: Tensor | None
 
 
 def seen(block: Block, terms: Terms) -> Seen:
     """Terms of a block with what the statistics need of it."""
     with torch.no_grad():
-        D = block.D.detach()
-        positives, negatives = block.positives, block.negatives
-        counts = torch.stack([positives.sum(), negatives.sum()])
-        distances = D.new_zeros(2)
+        D, active = block.D.detach(), None
+        counts = torch.stack([block.positives, block.negatives])
+        parts = []
         for near, *masks in in_cache(D, block.positive, block.negative):
             flat = near.flatten()
             # bytes become floats five times faster than booleans do
             kept = [mask.flatten().view(torch.uint8).to(D.dtype) for mask in masks]
-            distances += torch.stack([flat.dot(mask) for mask in kept])
-        usable = ((positives > 0) & (negatives > 0)).sum()
-        active = None
+            parts.append(torch.stack([flat.dot(mask) for mask in kept]))
         if terms.active is not None and terms.candidates is not None:
-            active = torch.stack([terms.active.sum(), terms.candidates.sum()]).to(D.dtype)
-    return Seen(terms.value, terms.weight, counts, distances, usable, active)
+            active = torch.stack([terms.active, terms.candidates])
+    return Seen(terms.value, terms.weight, counts, _added(parts), active)
+
+
+class _Step(NamedTuple):
+    """What a step has seen: the embeddings (n, d), and of all blocks what `Seen` has of one."""
+
+    embeddings: Tensor | None = None
+    counts: Tensor | None = None
+    distances: Tensor | None = None
+    active: Tensor | None = None
+
+    @torch.no_grad()
+    def stats(self) -> dict[str, float]:
+        """See `PairwiseLoss.stats`: passes that most steps need not pay for."""
+        found: dict[str, float] = {}
+        if self.counts is not None and self.distances is not None:
+            near, far = (self.distances / self.counts.sum(1)).tolist()
+            found |= {"positive_distance": near, "negative_distance": far}
+        if self.active is not None:
+            hit, candidates = self.active.sum(1).tolist()
+            found["active"] = hit / max(1.0, candidates)
+        if self.embeddings is not None:
+            found["spread"] = float(spread(self.embeddings))
+        return found
+
+
+def _joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 def _added(parts: list[Tensor]) -> Tensor:

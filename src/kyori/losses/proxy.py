@@ -5,7 +5,7 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from ..distances import normalize, on_sphere
+from ..distances import normalize
 from ..errors import ArgumentError
 from .classes import Change, Classes
 from .loss import Reduction, check_positive
@@ -49,7 +49,7 @@ class ProxyNCALoss(ClassLoss):
         self.scale = scale
 
     def values(self, x: Tensor, classes: Classes) -> Tensor:
-        look = classes.look(on_sphere(x, 2.0 * self.scale))  # −s‖x − p‖² = 2s cos − 2s
+        look = classes.look(x, radius=2.0 * self.scale)  # −s‖x − p‖² = 2s cos − 2s
         self.record(x, look.own, look.best, look.own.detach() / (2.0 * self.scale))
         return look.others - look.own
 
@@ -95,8 +95,9 @@ class ProxyNCAPlusPlusLoss(SoftmaxFamilyLoss):
         check_positive(temperature, "temperature")
         self.temperature = temperature
 
-    def features(self, x: Tensor) -> Tensor:
-        return on_sphere(x, 2.0 / self.temperature)
+    @property
+    def sphere(self) -> float:
+        return 2.0 / self.temperature
 
     def cosine(self, own: Tensor, x: Tensor) -> Tensor | None:
         return own * self.temperature / 2.0
@@ -149,7 +150,7 @@ class ProxyAnchorLoss(ClassLoss):
         self.alpha, self.margin = alpha, margin
 
     def values(self, x: Tensor, classes: Classes) -> Tensor:
-        look = classes.look(on_sphere(x, self.alpha), fold=_pushes(self.alpha * self.margin), log=False)
+        look = classes.look(x, radius=self.alpha, fold=_pushes(self.alpha * self.margin), log=False)
         assert look.total is not None
         self.record(x, look.own, look.best, look.own.detach() / self.alpha)
         present, places = classes.labels.unique(return_inverse=True)

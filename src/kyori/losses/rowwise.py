@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
-from .counting import sorted_positives
+from .counting import flat_places, sorted_positives
 
 __all__ = [
     "PositivePairs",
@@ -50,9 +50,9 @@ class PositivePairs(NamedTuple):
 
 def positive_pairs(D: Tensor, positive: Tensor) -> PositivePairs:
     """The positive pairs with their distances, which carry the gradient."""
-    anchors, columns = positive.nonzero(as_tuple=True)
-    distances = D.flatten().index_select(0, anchors * D.shape[1] + columns)
-    return PositivePairs(anchors, columns, distances)
+    found, m = flat_places(positive), D.shape[1]
+    anchors = found // m
+    return PositivePairs(anchors, found - anchors * m, D.flatten().index_select(0, found))
 
 
 def only(D: Tensor, mask: Tensor, other: float) -> Tensor:
@@ -115,8 +115,8 @@ def in_cache(*tables: Tensor) -> list[tuple[Tensor, ...]]:
     """
     numbers = _CACHED if tables[0].device.type == "cpu" else 128 * _CACHED
     step = max(1, numbers // max(1, tables[0].shape[1]))
-    if torch.compiler.is_compiling():  # which joins the steps by itself
-        step = max(1, len(tables[0]))
+    if step >= len(tables[0]) or torch.compiler.is_compiling():  # which joins the steps by itself
+        return [tables]
     return list(zip(*[table.split(step) for table in tables], strict=True))
 
 

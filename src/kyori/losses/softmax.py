@@ -2,7 +2,7 @@
 
 With z the logits and t the target's logit (where a margin acts), the cross-entropy of one item is
 `softplus(log Σ_{j≠y} exp z_j − t)`. The sum over the other classes comes from `kyori.losses.classes`, which never
-holds all logits. What is left for a loss is `features`, `target_logit` and at times `look`.
+holds all logits. What is left for a loss is `features`, `sphere`, `target_logit` and at times `look`.
 """
 
 import inspect
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
-from ..distances import normalize
+from ..distances import normalize, on_sphere
 from ..errors import ArgumentError, nearest_name
 from ..relations import integers
 from .classes import Classes, Look, finite
@@ -331,7 +331,7 @@ class ClassLoss(Loss):
 class SoftmaxFamilyLoss(ClassLoss):
     """Base of the losses that are a cross-entropy over the classes.
 
-    A subclass writes what differs from `softmax(x @ weight.T + bias)`: `features`, `target_logit`, `look`.
+    A subclass writes what differs from `softmax(x @ weight.T + bias)`: `features`, `sphere`, `target_logit`, `look`.
 
     Args:
         num_classes: c ≥ 2.
@@ -359,20 +359,30 @@ class SoftmaxFamilyLoss(ClassLoss):
             raise ArgumentError(f"label_smoothing must be from 0 to below 1; got {label_smoothing}.")
         self.label_smoothing = label_smoothing
 
+    @property
+    def sphere(self) -> Tensor | float | None:
+        """Radius of the sphere on which features meet the class vectors, a number that is not learned; or None."""
+        return None
+
     def features(self, x: Tensor) -> Tensor:
-        """What meets the class vectors, (n, d) from (n, d)."""
+        """What meets the class vectors, (n, d) from (n, d), but for its length where there is a `sphere`."""
         return x
+
+    def placed(self, x: Tensor) -> Tensor:
+        """The features (n, d) of x, on their `sphere`."""
+        return self.features(x) if self.sphere is None else on_sphere(self.features(x), self.sphere)
 
     def target_logit(self, own: Tensor, x: Tensor, classes: Classes) -> Tensor:
         """The target's logit (n,) with its margin, from the one without."""
         return own
 
     def scores(self, x: Tensor, weight: Tensor) -> Tensor:
-        return nn.functional.linear(self.features(x), weight, self.bias)
+        return nn.functional.linear(self.placed(x), weight, self.bias)
 
     def look(self, x: Tensor, classes: Classes) -> Look:
         """The logits of x (n, d)."""
-        return classes.look(self.features(x), fold=sums_and_counts if self.label_smoothing else None)
+        fold = sums_and_counts if self.label_smoothing else None
+        return classes.look(self.features(x), radius=self.sphere, fold=fold)
 
     def cosine(self, own: Tensor, x: Tensor) -> Tensor | None:
         """Cosine of the angle to the own class vector (n,), for the statistics; None where there is no angle."""

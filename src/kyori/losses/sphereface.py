@@ -5,7 +5,6 @@ from typing import ClassVar, Unpack
 import torch
 from torch import Tensor
 
-from ..distances import on_sphere
 from ..errors import ArgumentError
 from .angles import angle, psi
 from .classes import Classes, lengths
@@ -77,8 +76,9 @@ class SphereFaceLoss(SoftmaxFamilyLoss):
             self.step += 1
         return loss
 
-    def features(self, x: Tensor) -> Tensor:
-        return x if self.scale is None else on_sphere(x, self.scale)
+    @property
+    def sphere(self) -> float | None:
+        return self.scale
 
     def radius(self, x: Tensor, classes: Classes) -> Tensor:
         """What the cosine to the own class is multiplied by, (n,)."""

@@ -177,7 +177,7 @@ class TripletLoss(PairwiseLoss):
             value, triplets = mine.soft_sums(D, positive, negative, self.margin, self.mining)
             return self._terms(value, triplets, every)
         G, active = hinge_counts(D, positive, negative, self.margin, self.mining)
-        return self._terms((G * D).sum(1) + self.margin * active, active, every)
+        return self._terms(torch.add((G * D).sum(1), active, alpha=self.margin), active, every)
 
     def _picks(self, block: Block) -> mine.Picks:
         D, positive, negative = block.D, block.positive, block.negative

@@ -362,32 +362,33 @@ class _Run:
             known = Pairs(first, second, same)
         else:
             items = torch.as_tensor(batch.indices, device=self.device)
-            known = labels if self.codes is None else self.codes[items]
+            known = labels if self.codes is None else self.codes.index_select(0, items)
             if self.takes_ids:  # two views of an item are a pair of their own, not a copy
                 more["ids"] = (
                     items if batch.views is None else 2 * items + torch.as_tensor(batch.views).to(items)
                 )
             if batch.anchors is not None:
                 more["anchors"] = batch.anchors
-        chunks = x.split(self.settings.cache_rows or len(x))
+        rows = self.settings.cache_rows
+        chunks = [x] if rows is None else x.split(rows)
         value = (self._backward if len(chunks) == 1 else self._cached_backward)(chunks, share, known, more)
         if self.device.type == "cpu" and not math.isfinite(value.item()):
             raise not_finite(value.item(), self.progress, self.config, half=False)
-        return value * share
+        return _part(value, share)
 
     def _backward(
         self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Any]
     ) -> Tensor:
         value = self._value(self._features(chunks[0]), known, **more)
         with self.profile("backward"):
-            self.updater.scaled(value * share).backward()
+            self.updater.scaled(_part(value, share)).backward()
         return value.detach()
 
     def _cached_backward(
         self, chunks: Sequence[Tensor], share: float, known: Tensor | Pairs, more: dict[str, Any]
     ) -> Tensor:
         def scale(value: Tensor) -> Tensor:
-            return self.updater.scaled(value * share)
+            return self.updater.scaled(_part(value, share))
 
         with self.profile("backward"):
             return cached_backward(self._value, self._features, chunks, known, scale=scale, **more)
@@ -619,6 +620,11 @@ class _Run:
         value = float(self.loss_sum)
         if not math.isfinite(value):
             raise not_finite(value, self.progress, self.config, half=self.updater.scaler is not None)
+
+
+def _part(value: Tensor, share: float) -> Tensor:
+    """That share of a loss, which is all of it where a step is one batch."""
+    return value if share == 1 else value * share
 
 
 def _sum_type(device: torch.device) -> torch.dtype:

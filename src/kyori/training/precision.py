@@ -126,8 +126,6 @@ class Updater:
         self.clip_norm = clip_norm
         self.scaler = torch.amp.GradScaler(device.type) if half else None
         self.weights = [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
-        # On the CPU, giving the memory of gradients back and getting it again costs more than zeroing it.
-        self._free = device.type != "cpu"
 
     def scaled(self, value: Tensor) -> Tensor:
         """The loss as it is to be differentiated."""
@@ -147,15 +145,5 @@ class Updater:
                 self.scaler.step(optimizer)
         if self.scaler is not None:
             self.scaler.update()
-        self._forget()
-
-    @torch.no_grad()
-    def _forget(self) -> None:
-        """What each `zero_grad` does, without its groups and hooks, which a small network notices."""
-        for weight in self.weights:
-            if weight.grad is None:
-                continue
-            if self._free or weight.grad.is_sparse:  # each step has other rows
-                weight.grad = None
-            else:
-                weight.grad.zero_()
+        for weight in self.weights:  # what each `zero_grad` does, without its groups and hooks
+            weight.grad = None

@@ -54,9 +54,8 @@ def build(
     else:
         classes, _ = train_classes(source, views=config.batches.kind == "views")
         count = len(classes)
-        names = (
-            [] if source.labels is None else [source.class_names[code] for code in np.unique(source.labels)]
-        )
+        codes = () if source.labels is None else np.flatnonzero(np.bincount(source.labels))
+        names = [source.class_names[code] for code in codes]
     loss = _create_loss(config, num_classes=count, embedding_size=1)  # to ask what it compares
     normalize = getattr(loss, "spherical", True) if model.unit_norm == "auto" else model.unit_norm
     if model.init is not None:
@@ -162,7 +161,8 @@ def train_classes(source: Source, *, views: bool = False) -> tuple[np.ndarray, n
             f"training needs labels, and {source.name} has none; give labels=, a label column or class folders, or "
             "learn from two views of each item, which needs none: --batches views --loss ntxent."
         )
-    classes, codes = np.unique(source.labels, return_inverse=True)
+    occurs = np.bincount(source.labels) > 0  # labels are codes: no need to sort them
+    classes, codes = np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[source.labels]
     if len(classes) < 2:
         raise DataError(
             f"training needs items of at least 2 classes; the {len(source)} training items of {source.name} have "
