@@ -19,8 +19,9 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -175,12 +176,24 @@ def write_base(
     create_log(folder / following.log)
     with ThreadPoolExecutor() as pool:
         written = {name: pool.submit(_written, folder / name, write) for name, write in writers.items()}
-        report = measure()
+        with _one_core_free():
+            report = measure()
     files = {name: done.result() for name, done in written.items()}  # raises what failed
     following = replace(following, report=report, files=files)
     following.write(folder)
     remove_leftovers(folder, following)
     return following
+
+
+@contextmanager
+def _one_core_free() -> Iterator[None]:
+    """Leave a core to the threads that write: FAISS's wait for each other by spinning, and a late one stops all."""
+    threads = faiss().omp_get_max_threads()
+    faiss().omp_set_num_threads(max(1, threads - 1))
+    try:
+        yield
+    finally:
+        faiss().omp_set_num_threads(threads)
 
 
 def _written(path: Path, write: Callable[[Path], object]) -> dict[str, int]:
