@@ -100,7 +100,8 @@ def build_both(X: np.ndarray, factory: str, folder: Path, rounds: int) -> tuple[
             for side in ("kyori", "raw") if len(theirs) % 2 else ("raw", "kyori"):
                 if side == "raw":
                     raw = None
-                    (folder / "raw.faiss").unlink(missing_ok=True)  # both write new files: old ones lie in memory
+                    # Both write new files: the pages of an old one lie in memory.
+                    (folder / "raw.faiss").unlink(missing_ok=True)
                     raw, seconds = raw_index(X, factory, folder / "raw.faiss")
                     theirs.append(seconds)
                     continue
