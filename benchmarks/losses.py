@@ -101,6 +101,11 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Kyori's side where the name is not that of a loss with its defaults."""
 
+Found = dict[str, Any]
+"""`seconds` of a step and `gigabytes`; or why it was `stopped`, and `after` how many seconds."""
+
+GRADED = ("ladder", "cosent", "angle", "cosinemse")
+
 
 def contenders(only: list[str] | None) -> list[str]:
     """The races, and the losses that have no peer."""
@@ -131,14 +136,15 @@ def contend(job: dict[str, Any]) -> None:
     torch.set_num_threads(job["threads"])
     for n, k in job["cases"]:
         signal.alarm(int(job["patience"]))
+        start = time.perf_counter()
         try:
-            found: dict[str, float] | str = one_case(job, n, k)
+            found: Found = one_case(job, n, k)
         except TimeoutError:
-            found = f"over {job['patience']:.0f} s"
+            found = {"stopped": f"over {job['patience']:.0f} s", "after": job["patience"]}
         except (RuntimeError, MemoryError) as error:
             if "memory" not in str(error) and not isinstance(error, MemoryError):
                 raise
-            found = f"over {job['limit']:.0f} GB"
+            found = {"stopped": f"over {job['limit']:.0f} GB", "after": time.perf_counter() - start}
         finally:
             signal.alarm(0)
         print(json.dumps(found), flush=True)
@@ -147,18 +153,23 @@ def contend(job: dict[str, Any]) -> None:
 def one_case(job: dict[str, Any], n: int, k: int) -> dict[str, float]:
     import torch
 
+    from kyori.relations import Relevance
+
     classes = max(2, n // k)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(n) % classes
     centres = torch.randn(classes, WIDTH, generator=generator)
     x = centres[labels] + 1.5 * torch.randn(n, WIDTH, generator=generator)
     loss = create(job["name"], job["side"], classes, **job.get("options", {}))
+    clock = time.process_time if job.get("cpu") else time.perf_counter
+    scores = torch.rand(n, n, generator=generator) if job.get("graded") else None
 
     def step(rows: int) -> float:
         part = x[:rows].clone().requires_grad_()
-        start = time.perf_counter()
-        loss(part, labels[:rows]).backward()
-        return time.perf_counter() - start
+        known: Any = labels[:rows] if scores is None else Relevance(scores[:rows, :rows])
+        start = clock()
+        loss(part, known).backward()
+        return clock() - start
 
     step(min(n, 2 * classes, 64 + classes))
     gc.collect()
@@ -179,8 +190,8 @@ def resident(line: str) -> float:
     return int(status[line].split()[0]) * 1024 / 1e9
 
 
-def measure(job: dict[str, Any], **environment: str) -> list[dict[str, float] | str]:
-    """Run one loss at growing sizes in a fresh process; a string says why there is no figure."""
+def measure(job: dict[str, Any], **environment: str) -> list[Found]:
+    """Run one loss at growing sizes in a fresh process."""
     done = subprocess.run(
         [sys.executable, __file__, "--contend", json.dumps(job)],
         capture_output=True,
@@ -194,7 +205,7 @@ def measure(job: dict[str, Any], **environment: str) -> list[dict[str, float] | 
             if done.returncode > 0
             else f"over {job['limit']:.0f} GB"
         )
-        found += [why] * (len(job["cases"]) - len(found))
+        found += [{"stopped": why}] * (len(job["cases"]) - len(found))
     return found
 
 
@@ -210,7 +221,7 @@ def gram(n: int, options: argparse.Namespace) -> float:
 
 
 def speed(names: list[str], options: argparse.Namespace) -> None:
-    ratios: list[float] = []
+    ratios, measured = [], []
     slower = []
     cases = [(n, k) for n in options.sizes for k in options.per_class]
     yard = {n: gram(n, options) for n in options.sizes}
@@ -218,11 +229,13 @@ def speed(names: list[str], options: argparse.Namespace) -> None:
     print("| loss | N | K | Kyori | GB | × Gram | peer | GB | ratio |\n|---|---|---|---|---|---|---|---|---|")
     for name in names:
         ours = measure(_job(name, "kyori", cases, options))
-        theirs = measure(_job(name, "peer", cases, options)) if name in known else ["–"] * len(cases)
+        theirs = (
+            measure(_job(name, "peer", cases, options)) if name in known else [{"stopped": "–"}] * len(cases)
+        )
         for (n, k), mine, other in zip(cases, ours, theirs, strict=True):
-            ratio = _ratio(mine, other, options.patience)
-            gram_times = f"{mine['seconds'] / yard[n]:.1f}" if isinstance(mine, dict) else ""
-            shown = "" if ratio is None else f"{'' if isinstance(other, dict) else '> '}{ratio:.1f}"
+            ratio = _ratio(mine, other)
+            gram_times = f"{mine['seconds'] / yard[n]:.1f}" if "seconds" in mine else ""
+            shown = "" if ratio is None else f"{'' if 'seconds' in other else '> '}{ratio:.1f}"
             print(
                 "| "
                 + " | ".join([name, str(n), str(k), *_cells(mine), gram_times, *_cells(other), shown])
@@ -231,11 +244,14 @@ def speed(names: list[str], options: argparse.Namespace) -> None:
             )
             if ratio is not None:
                 ratios.append(ratio)
-                if ratio < 1 and n >= 1800:
+                measured += [ratio] if "seconds" in other else []
+                if ratio < 1 and n >= 1800 and "seconds" in other:
                     slower.append(f"{name} at N = {n}, K = {k}: {ratio:.2f}")
     if ratios:
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        print(f"\ngeometric mean of {len(ratios)} ratios: {mean:.1f}")
+        print(
+            f"\ngeometric mean of {len(ratios)} ratios: {_mean(ratios):.1f}, where stopped peers count with the time "
+            f"they had had; of the {len(measured)} that finished: {_mean(measured):.1f}"
+        )
         print(f"slower than the peer at N ≥ 1800: {', '.join(slower) or 'none'}")
 
 
@@ -246,31 +262,35 @@ def _job(name: str, side: str, cases: list[tuple[int, int]], options: argparse.N
     }  # fmt: skip
 
 
-def _ratio(ours: dict[str, float] | str, theirs: dict[str, float] | str, patience: float) -> float | None:
-    """Their time over ours; at least that where they ran out of time; none where they ran out of memory."""
-    if isinstance(ours, str):
+def _ratio(ours: Found, theirs: Found) -> float | None:
+    """Their time over ours; at least that where they were stopped before the end."""
+    if "seconds" not in ours:
         return None
-    if isinstance(theirs, dict):
-        return theirs["seconds"] / ours["seconds"]
-    return patience / ours["seconds"] if theirs.endswith(" s") else None
+    seconds = theirs.get("seconds", theirs.get("after"))
+    return None if seconds is None else seconds / ours["seconds"]
 
 
-def _cells(found: dict[str, float] | str) -> list[str]:
-    if isinstance(found, str):
-        return [found, ""]
+def _mean(ratios: list[float]) -> float:
+    return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
+
+
+def _cells(found: Found) -> list[str]:
+    if "seconds" not in found:
+        return [found["stopped"], ""]
     return [f"{1e3 * found['seconds']:.1f} ms", f"{found['gigabytes']:.2f}"]
 
 
 def growth(names: list[str], options: argparse.Namespace) -> None:
-    """Least-squares slope of log seconds in log N, K = 4."""
+    """Least-squares slope of log CPU seconds in log N, K = 4: time that other programs take is not in them."""
     import numpy as np
 
     print("| loss | " + " | ".join(f"N = {n}" for n in options.sizes) + " | exponent |")
     print("|---" * (len(options.sizes) + 2) + "|")
     for name in names:
-        found = measure(_job(name, "kyori", [(n, 4) for n in options.sizes], options))
-        seconds = [one["seconds"] for one in found if isinstance(one, dict)]
-        cells = [f"{1e3 * one['seconds']:.1f} ms" if isinstance(one, dict) else one for one in found]
+        job = _job(name, "kyori", [(n, 4) for n in options.sizes], options) | {"cpu": True}
+        found = measure(job)
+        seconds = [one["seconds"] for one in found if "seconds" in one]
+        cells = [_cells(one)[0] for one in found]
         slope = (
             np.polyfit(np.log(options.sizes[: len(seconds)]), np.log(seconds), 1)[0]
             if len(seconds) > 1
@@ -289,12 +309,14 @@ def memory(names: list[str], options: argparse.Namespace) -> None:
     for name in names:
         if not issubclass(LOSSES[OURS.get(name, (name,))[0]], PairwiseLoss):
             continue
-        cells = []
-        for rows, unit in ((None, n * n), (block, block * n)):
-            job = _job(name, "kyori", [(n, 4)], options) | {"options": {"block_rows": rows}, "budget": 0}
-            (found,) = measure(job, MALLOC_MMAP_THRESHOLD_=str(2**16))
-            cells.append(found if isinstance(found, str) else f"{found['gigabytes'] * 1e9 / 4 / unit:.1f}")
-        print(f"| {name} | {cells[0]} | {cells[1]} |", flush=True)
+        for graded in (False, True) if name in GRADED else (False,):
+            cells = []
+            for rows, unit in ((None, n * n), (block, block * n)):
+                job = _job(name, "kyori", [(n, 4)], options) | {"options": {"block_rows": rows}, "budget": 0}
+                (found,) = measure(job | {"graded": graded}, MALLOC_MMAP_THRESHOLD_=str(2**16))
+                floats = found.get("gigabytes", math.nan) * 1e9 / 4
+                cells.append(found.get("stopped", f"{floats / unit:.1f}"))
+            print(f"| {name}{', relevance all different' * graded} | {cells[0]} | {cells[1]} |", flush=True)
 
 
 def _has_peer() -> bool:

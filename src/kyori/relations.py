@@ -105,7 +105,11 @@ class ScoredPairs(Pairs):
                 f"scores must be numbers of shape (p,); got {tuple(scores.shape)} of {scores.dtype}."
             )
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        if scores.device.type == "cpu" and not scores.isfinite().all():
+        if (
+            scores.device.type == "cpu"
+            and scores.numel()
+            and not torch.stack(scores.aminmax()).isfinite().all()
+        ):
             raise ArgumentError("scores must be finite; got NaN or infinity. Leave such pairs out.")
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "same", scores > 0)
@@ -174,7 +178,11 @@ class Relevance:
             raise ArgumentError(
                 f"scores must be numbers of shape (n, m); got {tuple(scores.shape)} of {scores.dtype}."
             )
-        if scores.device.type == "cpu" and not scores.isfinite().all():
+        if (
+            scores.device.type == "cpu"
+            and scores.numel()
+            and not torch.stack(scores.aminmax()).isfinite().all()
+        ):
             raise ArgumentError("scores must be finite; got NaN or infinity. Leave such pairs at 0.")
         object.__setattr__(self, "scores", scores.to(torch.promote_types(scores.dtype, torch.float32)))
 

@@ -56,14 +56,14 @@ class AngularLoss(PairwiseLoss):
         self.angle = angle
 
     def block(self, block: Block) -> Terms:
-        size = min(_GROUP, max(1, len(block.D)))
+        size = min(_GROUP, max(_GROUP // 2, len(block.D) // 4), max(1, len(block.D)))
         groups = list(class_groups(block.labels, block.positive, size))
         order = torch.cat([group.rows for group in groups])
         masks = (
             block.positive.index_select(0, order).split(size),
             block.negative.index_select(0, order).split(size),
         )
-        crowded = sum(len(group.columns) for group in groups) > 4 * len(block.D)
+        crowded = sum(len(group.columns) for group in groups) > 2 * len(block.D)
         parts = [
             checkpoint(self._terms, *inputs, use_reentrant=False, preserve_rng_state=False)
             if crowded

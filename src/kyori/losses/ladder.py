@@ -18,7 +18,9 @@ __all__ = ["LadderLoss"]
 Mining = Literal["all", "hard"]
 Average = Literal["active", "candidates"]
 
-_NUMBERS = 2**20  # distances whose thresholds are counted at a time
+_NUMBERS = (
+    2**18
+)  # distances whose triplets are counted at a time; where most are relevant it takes 16 times as many
 
 
 class LadderLoss(PairwiseLoss):

@@ -13,7 +13,7 @@ statistics of the step.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar, NamedTuple, TypeVar
 
@@ -99,7 +99,9 @@ class Block:
 
     def _count(self, name: str, mask: Tensor) -> Tensor:
         if name not in self._counts:  # not a cached_property, whose lock breaks the graphs of torch.compile
-            self._counts[name] = mask.sum(1, dtype=torch.int32)
+            # bytes become floats five times faster than booleans become integers, and are counted exactly to 2²⁴
+            parts = [part.view(torch.uint8).to(torch.float32).sum(1) for (part,) in in_cache(mask)]
+            self._counts[name] = _joined(parts).int()
         return self._counts[name]
 
 
@@ -140,6 +142,20 @@ class Rows:
         blocks = [-(-(end - start) // self.block_rows) for start, end in pairwise(edges)]
         own = self._each(look, edges[exchange.rank], edges[exchange.rank + 1])
         return exchange.join(own, blocks)
+
+    @torch.no_grad()
+    def distance_sums(self) -> Tensor:
+        """(2,) sums of the distances to positives and to negatives, each rank for itself."""
+        n = len(self.x)
+        starts = range(0, n, self.block_rows)
+        parts = [slice(start, min(n, start + self.block_rows)) for start in starts]
+        with full_precision(self.x.device):
+            return _added([_distance_sums(self._block(self.x, self.y, part)) for part in parts])
+
+    def detached(self) -> "Rows":
+        """The same without gradient."""
+        x = self.x.detach()
+        return replace(self, x=x, y=x if self.y is self.x else self.y.detach())
 
     @property
     def _exchange(self) -> distributed.Exchange | None:
@@ -263,21 +279,23 @@ class PairwiseLoss(Loss):
         check_matrix(embeddings, "embeddings")
         check_reduction(reduction)
         with full_precision(embeddings.device):
-            x, y, m = self._prepare(embeddings), None, None
+            x = y = self._prepare(embeddings)
             if references is not None:
                 check_matrix(references, "references", x.shape[1])
-                y, m = self._prepare(references), len(references)
+                y = self._prepare(references)
             relations = relate(
                 labels, len(x), x.device, ids,
-                m=m, reference_labels=reference_labels, reference_ids=reference_ids,
+                m=None if references is None else len(y),
+                reference_labels=reference_labels, reference_ids=reference_ids,
             )  # fmt: skip
+            rows = Rows(x, y, relations, self.distance, self.block_rows or max(1, len(x)))
             blocks = (
                 self.look_at_list(x, labels.to(x.device)) if isinstance(labels, Pairs | Triplets) else None
             )
             if blocks is None:
-                blocks = self._look_at_rows(x, x if y is None else y, relations)
-            self._record(x.detach(), blocks)
-            nothing = x.sum() * 0.0 if y is None else x.sum() * 0.0 + y.sum() * 0.0
+                blocks = self._look_at_rows(rows)
+            self._record(rows, blocks)
+            nothing = x.sum() * 0.0 if y is x else x.sum() * 0.0 + y.sum() * 0.0
             return self._reduce(blocks, x, reduction) + nothing
 
     @property
@@ -319,12 +337,12 @@ class PairwiseLoss(Loss):
         relevance = pairs.scores[:, None] if isinstance(pairs, ScoredPairs) else None
         return Block(D, same, ~same, pairs.first, first, second, relevance=relevance)
 
-    def _look_at_rows(self, x: Tensor, y: Tensor, relations: Relations) -> list["Seen"]:
-        n = len(x)
-        if not n or not len(y):
+    def _look_at_rows(self, rows: Rows) -> list["Seen"]:
+        n = len(rows.x)
+        if not n or not len(rows.y):
             return []
-        chance = self.begin(n, x.device)
-        return self.look(Rows(x, y, relations, self.distance, self.block_rows or n, chance))
+        chance = self.begin(n, rows.x.device)
+        return self.look(rows if chance is None else replace(rows, chance=chance))
 
     def _reduce(self, blocks: list["Seen"], x: Tensor, reduction: Reduction) -> Tensor:
         if reduction != "mean" and type(self).combine is not PairwiseLoss.combine:
@@ -340,19 +358,20 @@ class PairwiseLoss(Loss):
         return value.sum() if reduction == "sum" else self.combine(value.sum(0), weight.sum(0))
 
     @torch.no_grad()
-    def _record(self, x: Tensor, blocks: list["Seen"]) -> None:
-        self._last = _Step(x)
+    def _record(self, rows: Rows, blocks: list["Seen"]) -> None:
+        rows = rows.detached()
+        self._last = _Step(rows)
         usable: Tensor | bool = False
         if blocks:
             counts = _joined([block.counts for block in blocks], 1)
-            distances = _added([block.distances for block in blocks])
+            listed = [block.distances for block in blocks if block.distances is not None]
             tables = [block.active.view(2, -1) for block in blocks if block.active is not None]
             active = _joined(tables, 1) if tables else None
-            self._last = _Step(x, counts, distances, active)
+            self._last = _Step(rows, counts, _added(listed) if listed else None, active)
             usable = counts.all(0).any() if self.per_anchor else counts.any(1).all()
             if self.graded:
                 usable = active is not None and active[1].any()
-        self._count_starved(usable == 0, x.device.type == "cpu")
+        self._count_starved(usable == 0, rows.x.device.type == "cpu")
 
     def _starvation(self) -> str:
         if self.graded:
@@ -370,37 +389,44 @@ class PairwiseLoss(Loss):
 class Seen(NamedTuple):
     """One block: its terms (b, t), and what the statistics are made of when someone looks at them.
 
-    `counts` (2, b): positives and negatives of each anchor; `distances` (2,): the sums of theirs; `active` (2,) or
-    (2, b): active terms and candidates.
+    `counts` (2, b): positives and negatives of each anchor; `distances` (2,): the sums of theirs, for listed pairs and
+    triplets; `active` (2,) or (2, b): active terms and candidates.
     """
 
     value: Tensor
     weight: Tensor
     counts: Tensor
-    distances: Tensor
+    distances: Tensor | None
     active: Tensor | None
 
 
 def seen(block: Block, terms: Terms) -> Seen:
     """Terms of a block with what the statistics need of it."""
     with torch.no_grad():
-        D, active = block.D.detach(), None
+        distances = active = None
         counts = torch.stack([block.positives, block.negatives])
-        parts = []
-        for near, *masks in in_cache(D, block.positive, block.negative):
-            flat = near.flatten()
-            # bytes become floats five times faster than booleans do
-            kept = [mask.flatten().view(torch.uint8).to(D.dtype) for mask in masks]
-            parts.append(torch.stack([flat.dot(mask) for mask in kept]))
+        if isinstance(block.rows, Tensor):  # listed; those of rows are looked at again when someone asks
+            distances = _distance_sums(block)
         if terms.active is not None and terms.candidates is not None:
             active = torch.stack([terms.active, terms.candidates])
-    return Seen(terms.value, terms.weight, counts, _added(parts), active)
+    return Seen(terms.value, terms.weight, counts, distances, active)
+
+
+def _distance_sums(block: Block) -> Tensor:
+    """(2,) sums of the distances to positives and to negatives."""
+    parts = []
+    for near, *masks in in_cache(block.D.detach(), block.positive, block.negative):
+        flat = near.flatten()
+        # bytes become floats five times faster than booleans do
+        kept = [mask.flatten().view(torch.uint8).to(flat.dtype) for mask in masks]
+        parts.append(torch.stack([flat.dot(mask) for mask in kept]))
+    return _added(parts)
 
 
 class _Step(NamedTuple):
-    """What a step has seen: the embeddings (n, d), and of all blocks what `Seen` has of one."""
+    """What a step has seen, without gradient: the rows, and of all blocks what `Seen` has of one."""
 
-    embeddings: Tensor | None = None
+    rows: Rows | None = None
     counts: Tensor | None = None
     distances: Tensor | None = None
     active: Tensor | None = None
@@ -409,14 +435,15 @@ class _Step(NamedTuple):
     def stats(self) -> dict[str, float]:
         """See `PairwiseLoss.stats`: passes that most steps need not pay for."""
         found: dict[str, float] = {}
-        if self.counts is not None and self.distances is not None:
-            near, far = (self.distances / self.counts.sum(1)).tolist()
+        if self.rows is not None and self.counts is not None:
+            distances = self.rows.distance_sums() if self.distances is None else self.distances
+            near, far = (distances / self.counts.sum(1)).tolist()
             found |= {"positive_distance": near, "negative_distance": far}
         if self.active is not None:
             hit, candidates = self.active.sum(1).tolist()
             found["active"] = hit / max(1.0, candidates)
-        if self.embeddings is not None:
-            found["spread"] = float(spread(self.embeddings))
+        if self.rows is not None:
+            found["spread"] = float(spread(self.rows.x))
         return found
 
 
