@@ -26,18 +26,12 @@ from .heads import (
     SoftmaxLoss,
 )
 from .histogram import DynamicSoftMarginLoss, HistogramLoss
-from .infonce import (
-    GISTLoss,
-    MegaBatchMarginLoss,
-    MultipleNegativesLoss,
-    NTXentLoss,
-    SigLIPLoss,
-    SupConLoss,
-)
+from .infonce import MegaBatchMarginLoss, NTXentLoss, SigLIPLoss, SupConLoss
 from .ladder import LadderLoss
 from .loss import Loss
 from .margin import MarginLoss
 from .memory import CrossBatchMemory
+from .multiple_negatives import GISTLoss, MultipleNegativesLoss
 from .nca import NCALoss
 from .pair import (
     ContrastiveLoss,

@@ -284,13 +284,13 @@ class _LookAtAll(torch.autograd.Function):
                     del kept[:4]
                 else:
                     (z, w, length), unit = _chunk(x, weight, bias, plan, start), None
-                place, inside = _own_place(labels, start, z.shape[-1], plan)
+                back = _Back(plan, *_own_place(labels, start, z.shape[-1], plan), log, own, others, total)
                 if plan.plain and plan.merge is None:
-                    g = _gradient_by_hand(z, place, inside, plan, log, unit, own, others, total)
+                    g = _gradient_by_hand(z, back, unit)
                 elif plan.plain:
-                    g = _gradient_through_merge(z, place, inside, plan, log, own, others, total).flatten(1)
+                    g = _gradient_through_merge(z, back).flatten(1)
                 else:
-                    g = _gradient_by_autograd(z, place, inside, plan, log, own, others, total).flatten(1)
+                    g = _gradient_by_autograd(z, back).flatten(1)
                 x_gradient = g @ w if x_gradient is None else x_gradient.addmm_(g, w)
                 part = g.T @ x
                 if length is not None:  # through w = v/‖v‖
@@ -373,81 +373,67 @@ def _exps(z: Tensor, peak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return z, _safe(log), log
 
 
-def _gradient_by_hand(
-    z: Tensor,
-    place: Tensor,
-    inside: Tensor | None,
-    plan: _Plan,
-    log: Tensor,
-    unit: Tensor | None,
-    own: Tensor,
-    others: Tensor,
-    total: Tensor | None,
-) -> Tensor:
-    """∂/∂z (n, b) from the gradients of `own`, `others` and, for the sum of squares, `total`.
+class _Back(NamedTuple):
+    """What the way back through a chunk needs: each item's own place, log Σ exp of the others over all chunks, and the
+    gradients (n,) of `own`, `others` and the sum of what was folded."""
 
-    z are logits, which are overwritten, or with `unit` kept exps in units of exp(unit).
-    """
-    if plan.fold is not None and total is not None:
-        share = z * (2.0 * total)[:, None]
+    plan: _Plan
+    place: Tensor
+    inside: Tensor | None
+    log: Tensor
+    own: Tensor
+    others: Tensor
+    total: Tensor | None
+
+
+def _gradient_by_hand(z: Tensor, back: _Back, unit: Tensor | None) -> Tensor:
+    """∂/∂z (n, b); z are logits, which are overwritten, or with `unit` kept exps in units of exp(unit)."""
+    plan, place, inside = back.plan, back.place, back.inside
+    if plan.fold is not None and back.total is not None:
+        share = z * (2.0 * back.total)[:, None]
     elif unit is not None:
-        share = z * ((unit - log).exp_() * others)[:, None]
+        share = z * ((unit - back.log).exp_() * back.others)[:, None]
     else:
         if plan.above is not None:
             z.masked_fill_(z > plan.above, -torch.inf)
-        share = z.sub_(log[:, None]).exp_().mul_(others[:, None])
-    at_own = own[:, None] if inside is None else torch.where(inside, own[:, None], share.gather(1, place))
-    return share.scatter_(1, place, at_own)
+        share = z.sub_(back.log[:, None]).exp_().mul_(back.others[:, None])
+    own = back.own[:, None]
+    return share.scatter_(
+        1, place, own if inside is None else torch.where(inside, own, share.gather(1, place))
+    )
 
 
-def _gradient_through_merge(
-    z: Tensor,
-    place: Tensor,
-    inside: Tensor | None,
-    plan: _Plan,
-    log: Tensor,
-    own: Tensor,
-    others: Tensor,
-    total: Tensor | None,
-) -> Tensor:
+def _gradient_through_merge(z: Tensor, back: _Back) -> Tensor:
     """∂/∂z (n, k, b), by hand down to the merged logits."""
+    plan = back.plan
     assert plan.merge is not None
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
         merged = plan.merge(leaf)
     used = merged.detach().clone()
     if plan.fold is sum_of_squares:
-        _set_own(used, place, inside, 0.0)
-    gradient = _gradient_by_hand(used, place, inside, plan, log, None, own, others, total)
-    return torch.autograd.grad(merged, leaf, gradient)[0]
+        _set_own(used, back.place, back.inside, 0.0)
+    return torch.autograd.grad(merged, leaf, _gradient_by_hand(used, back, None))[0]
 
 
-def _gradient_by_autograd(
-    z: Tensor,
-    place: Tensor,
-    inside: Tensor | None,
-    plan: _Plan,
-    log: Tensor,
-    own: Tensor,
-    others: Tensor,
-    total: Tensor | None,
-) -> Tensor:
+def _gradient_by_autograd(z: Tensor, back: _Back) -> Tensor:
     """The same through `merge`, `bend` and `fold`, which are differentiated within the chunk."""
+    plan, place = back.plan, back.place
     leaf = z.detach().requires_grad_()
     with torch.enable_grad():
         merged = leaf.view_as(leaf) if plan.merge is None else plan.merge(leaf)
-        here = torch.ones_like(place, dtype=torch.bool) if inside is None else inside
+        here = torch.ones_like(place, dtype=torch.bool) if back.inside is None else back.inside
         hidden = torch.zeros_like(merged, dtype=torch.bool).scatter_(1, place, here)
         if plan.above is not None:
             hidden |= merged.detach() > plan.above
         used = merged.masked_fill(hidden, 0.0)
         used = (used if plan.bend is None else plan.bend(used)).masked_fill(hidden, -torch.inf)
         outputs = [merged.gather(1, place)[:, 0]]
-        gradients = [own * here[:, 0]]
+        gradients = [back.own * here[:, 0]]
         if plan.log:
             outputs.append(used)
-            gradients.append((used.detach() - log[:, None]).exp_().mul_(others[:, None]))
-        if plan.fold is not None and total is not None:
+            gradients.append((used.detach() - back.log[:, None]).exp_().mul_(back.others[:, None]))
+        if plan.fold is not None and back.total is not None:
             outputs.append(plan.fold(used))
-            gradients.append(total)
+            gradients.append(back.total)
     return torch.autograd.grad(outputs, leaf, gradients)[0]
