@@ -3,6 +3,7 @@
 Scores come as `Relevance` (every reference to every anchor), as `ScoredPairs`, or as 1 and 0 from labels or `Pairs`.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -61,7 +62,8 @@ class CoSENTLoss(PairwiseLoss):
 
     Args:
         scale: λ > 0.
-        block_rows: Anchors worked on at a time, see `PairwiseLoss`.
+        block_rows: Anchors worked on at a time, see `PairwiseLoss`; all at once where graded relevance has more
+            different scores than a block has pairs, as a block holds two sums for each.
 
     >>> from kyori.relations import ScoredPairs
     >>> pairs = ScoredPairs(torch.tensor([0, 0]), torch.tensor([1, 2]), torch.tensor([0.9, 0.1]))
@@ -90,6 +92,8 @@ class CoSENTLoss(PairwiseLoss):
         if rows.relations.relevance(slice(0, 0)) is not None:
             starts = range(0, len(rows.x), rows.block_rows)
             scores = torch.cat([_scores(rows, slice(s, s + rows.block_rows)) for s in starts]).unique()
+            if len(scores) > rows.block_rows * len(rows.y):  # every block would hold more sums than pairs
+                rows = replace(rows, block_rows=len(rows.x))
         found = rows.each(lambda block: self._levels(block, scores))
         return self._settle(found)
 

@@ -122,7 +122,7 @@ def find_label_errors(
 
     The score of the aggregate is r / (1 + r) with r = (b^(m−1)·c / √t)^(1/m): m signals, b the mean of votes and
     probabilities (the votes where there are no probabilities), c the centres, and t the share in which the suggested
-    class is labelled as the given one among the items that look wrong, drawn towards the mean of all pairs by 20 items.
+    class is labelled as the given one among the items to be relabelled, drawn towards the mean of all pairs by 20 items.
     Mistakes that are often made are easier to believe.
 
     Args:
@@ -179,12 +179,13 @@ def find_label_errors(
     beliefs = Beliefs(votes, heads)
     best = suggest(labels, beliefs, other)
     issue = issues(labels, beliefs, best, judged)
-    score = _joined(signals, labels, best, issue) if method == "aggregate" else signals[method]
+    action = actions(issue, best)
+    score = _joined(signals, labels, best, action == "relabel") if method == "aggregate" else signals[method]
     return LabelErrors(
         ids=table.ids,
         given_label=_named(labels, table),
         suggested_label=_named(np.where(judged & (best.odds < 1), best.labels, labels), table),
-        suggested_action=actions(issue, best),
+        suggested_action=action,
         is_label_issue=issue,
         label_score=np.where(judged, score, _UNKNOWN),
         judged=judged,
@@ -303,29 +304,32 @@ def _joined(
     signals: dict[str, NDArray[np.float64]],
     labels: NDArray[np.int64],
     best: Suggestions,
-    issue: NDArray[np.bool_],
+    clear: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """The score of the aggregate; see :func:`find_label_errors`."""
     beliefs = [signal for name, signal in signals.items() if name != "centres"]
     logs = len(beliefs) * np.log(np.maximum(np.mean(beliefs, axis=0), 1e-9))
     logs = logs + np.log(np.maximum(signals["centres"], 1e-9))
-    likely = np.log(_confusion(labels, best.labels, issue))
+    likely = np.log(_confusion(labels, best.labels, clear))
     odds = np.exp((logs - likely / 2) / len(signals))
     return odds / (1 + odds)
 
 
 def _confusion(
-    labels: NDArray[np.int64], suggested: NDArray[np.int64], issue: NDArray[np.bool_]
+    labels: NDArray[np.int64], suggested: NDArray[np.int64], clear: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """How often the suggested class is labelled as the given one, for each item; counted over the issues only."""
-    if not issue.any():
+    """How often the suggested class is labelled as the given one, for each item; counted over clear mistakes only.
+
+    Of the other issues many are right and lie where two classes meet: they would make these two look mixed up.
+    """
+    if not clear.any():
         return np.ones(len(labels))
     classes, codes = np.unique(np.concatenate([suggested, labels]), return_inverse=True)
     true, given = codes[: len(labels)], codes[len(labels) :]
     pairs, place = np.unique(true * len(classes) + given, return_inverse=True)
-    count = np.bincount(place, issue, len(pairs))[place]
-    members = np.bincount(np.where(issue, true, given), minlength=len(classes))[true]
-    return (count + _EVEN * issue.mean()) / (members + _EVEN)
+    count = np.bincount(place, clear, len(pairs))[place]
+    members = np.bincount(np.where(clear, true, given), minlength=len(classes))[true]
+    return (count + _EVEN * clear.mean()) / (members + _EVEN)
 
 
 def _named(labels: NDArray[np.int64], table: VectorTable) -> NDArray[Any]:
