@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .probabilities import ClassProbabilities
 from .signals import Votes
 
-__all__ = ["Beliefs", "Suggestions", "actions", "issues", "suggest"]
+__all__ = ["Beliefs", "Suggestions", "actions", "issues", "suggest", "sureness"]
 
 _DOUBTFUL = 0.2  # a label is an issue when another one is five times as believable …
 _UNLIKE = 0.05  # … unless the item is less like that class than nineteen of twenty of its members …
@@ -135,3 +135,9 @@ def actions(issue: NDArray[np.bool_], found: Suggestions) -> NDArray[np.str_]:
     """Say ``(n,)`` what to do: keep what is no issue, relabel what is clear, drop the issues between."""
     clear = (found.odds < _CLEAR) & (found.rival < _RIVAL)
     return np.where(issue, np.where(clear, "relabel", "drop"), "keep")
+
+
+def sureness(issue: NDArray[np.bool_], found: Suggestions) -> NDArray[np.float64]:
+    """Say ``(n,)`` in [0, 1] how far an issue is from being none and from being of a third class; 0 for the others."""
+    doubt = np.where(issue, found.odds, _DOUBTFUL) / _DOUBTFUL
+    return np.clip(1 - doubt, 0, 1) * (1 - found.rival)

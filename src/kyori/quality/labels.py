@@ -25,7 +25,7 @@ from ..data import Correction, Corrections
 from ..errors import ArgumentError, DataError, DegenerateWarning, nearest_name
 from ..neighbors import Matches
 from ..vectors import VectorTable
-from .beliefs import Beliefs, Suggestions, actions, issues, suggest
+from .beliefs import Beliefs, Suggestions, actions, issues, suggest, sureness
 from .crossfit import Fold
 from .noise import NoiseRate, noise_rates
 from .probabilities import ClassProbabilities
@@ -122,8 +122,8 @@ def find_label_errors(
 
     The score of the aggregate is r / (1 + r) with r = (b^(m−1)·c / √t)^(1/m): m signals, b the mean of votes and
     probabilities (the votes where there are no probabilities), c the centres, and t the share in which the suggested
-    class is labelled as the given one among the items to be relabelled, drawn towards the mean of all pairs by 20 items.
-    Mistakes that are often made are easier to believe.
+    class is labelled as the given one among the items that look wrong, each counted by how sure that is, and drawn
+    towards the mean of all pairs by 20 items. Mistakes that are often made are easier to believe.
 
     Args:
         data: A table of vectors with labels, all from one model; or, better, what :func:`cross_fit` returns. A
@@ -179,13 +179,12 @@ def find_label_errors(
     beliefs = Beliefs(votes, heads)
     best = suggest(labels, beliefs, other)
     issue = issues(labels, beliefs, best, judged)
-    action = actions(issue, best)
-    score = _joined(signals, labels, best, action == "relabel") if method == "aggregate" else signals[method]
+    score = _joined(signals, labels, best, issue) if method == "aggregate" else signals[method]
     return LabelErrors(
         ids=table.ids,
         given_label=_named(labels, table),
         suggested_label=_named(np.where(judged & (best.odds < 1), best.labels, labels), table),
-        suggested_action=action,
+        suggested_action=actions(issue, best),
         is_label_issue=issue,
         label_score=np.where(judged, score, _UNKNOWN),
         judged=judged,
@@ -304,32 +303,32 @@ def _joined(
     signals: dict[str, NDArray[np.float64]],
     labels: NDArray[np.int64],
     best: Suggestions,
-    clear: NDArray[np.bool_],
+    issue: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """The score of the aggregate; see :func:`find_label_errors`."""
     beliefs = [signal for name, signal in signals.items() if name != "centres"]
     logs = len(beliefs) * np.log(np.maximum(np.mean(beliefs, axis=0), 1e-9))
     logs = logs + np.log(np.maximum(signals["centres"], 1e-9))
-    likely = np.log(_confusion(labels, best.labels, clear))
+    likely = np.log(_confusion(labels, best, sureness(issue, best)))
     odds = np.exp((logs - likely / 2) / len(signals))
     return odds / (1 + odds)
 
 
 def _confusion(
-    labels: NDArray[np.int64], suggested: NDArray[np.int64], clear: NDArray[np.bool_]
+    labels: NDArray[np.int64], best: Suggestions, sure: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """How often the suggested class is labelled as the given one, for each item; counted over clear mistakes only.
+    """How often the suggested class is labelled as the given one, for each item; issues count by how sure they are.
 
-    Of the other issues many are right and lie where two classes meet: they would make these two look mixed up.
+    Of the unsure ones many are right and lie where two classes meet: they would make these two look mixed up.
     """
-    if not clear.any():
+    if not sure.any():
         return np.ones(len(labels))
-    classes, codes = np.unique(np.concatenate([suggested, labels]), return_inverse=True)
+    classes, codes = np.unique(np.concatenate([best.labels, labels]), return_inverse=True)
     true, given = codes[: len(labels)], codes[len(labels) :]
     pairs, place = np.unique(true * len(classes) + given, return_inverse=True)
-    count = np.bincount(place, clear, len(pairs))[place]
-    members = np.bincount(np.where(clear, true, given), minlength=len(classes))[true]
-    return (count + _EVEN * clear.mean()) / (members + _EVEN)
+    count = np.bincount(place, sure, len(pairs))[place]
+    members = np.bincount(true, sure, len(classes)) + np.bincount(given, 1 - sure, len(classes))
+    return (count + _EVEN * sure.mean()) / (members[true] + _EVEN)
 
 
 def _named(labels: NDArray[np.int64], table: VectorTable) -> NDArray[Any]:
