@@ -15,7 +15,7 @@ from ..distances import normalize
 from ..relations import Pairs, Triplets
 from .loss import check_positive
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
-from .rowwise import in_cache, log_sum
+from .rowwise import in_cache, log_sum, row_counts
 
 __all__ = ["AnglELoss", "CoSENTLoss", "CosineMSELoss"]
 
@@ -48,7 +48,7 @@ class CosineMSELoss(PairwiseLoss):
         score = block.positive.to(block.D.dtype) if block.relevance is None else block.relevance
         pairs = block.positive | block.negative
         error = (score - (1.0 - block.D)).square() * pairs
-        count = pairs.sum(1)
+        count = row_counts(pairs)
         return Terms(error.sum(1, keepdim=True), count[:, None], (error > 0).sum(1), count)
 
 

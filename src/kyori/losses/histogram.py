@@ -9,7 +9,7 @@ from torch import Tensor
 from ..distances import Distance
 from ..errors import ArgumentError
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
-from .rowwise import PositivePairs, only, positive_pairs, soft_histogram
+from .rowwise import PositivePairs, only, positive_pairs, row_counts, soft_histogram
 
 __all__ = ["DynamicSoftMarginLoss", "HistogramLoss"]
 
@@ -50,8 +50,9 @@ class HistogramLoss(PairwiseLoss):
         histogram = partial(soft_histogram, nodes=self.bins + 1, low=0.0, width=2.0 / self.bins)
         pairs = positive_pairs(D, positive)
         equal = histogram(pairs.distances[None], None)
-        other = histogram(D.reshape(1, -1), negative.reshape(1, -1))
-        counts = torch.stack([positive.sum(), negative.sum()]).repeat_interleave(self.bins + 1)[None]
+        other = histogram(D, negative).sum(0, keepdim=True)
+        counts = torch.stack([row_counts(mask).sum() for mask in (positive, negative)])
+        counts = counts.repeat_interleave(self.bins + 1)[None]
         return Terms(torch.cat([equal, other], 1), counts, counts[0, [0, -1]], counts[0, [0, -1]])
 
     def combine(self, value: Tensor, weight: Tensor) -> Tensor:

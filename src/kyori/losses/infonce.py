@@ -21,7 +21,9 @@ from .rowwise import (
     known_log_sum,
     log_sum,
     log_sum_rows,
+    pairs_and_nearest,
     positive_pairs,
+    row_counts,
     with_gradient,
 )
 
@@ -201,12 +203,22 @@ class SigLIPLoss(PairwiseLoss):
         self.bias = nn.Parameter(bias_value, requires_grad=learnable)
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        similarity = 1.0 - D if self.distance == "cosine" else -D
-        z = self.log_scale.exp() * similarity + self.bias
-        pairs = (positive | negative).sum(1)
-        loss = softplus(torch.where(positive, -z, z)) * (positive | negative)
-        active = (loss.detach() > 0).sum(1)
-        return Terms(loss.sum(1, keepdim=True), (pairs > 0).int()[:, None], active, pairs)
+        scale, bias, offset = self.log_scale.exp(), self.bias, float(self.distance == "cosine")
+
+        def formula(D: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, ...]:
+            similarity, pairs = offset - D, positive | negative
+            z = similarity * scale + bias
+            z = torch.where(positive, -z, z)
+            loss = softplus(z) * pairs
+            slope = z.sigmoid_().mul_(pairs)
+            slope = torch.where(positive, -slope, slope)
+            sums = loss.sum(1), (slope * similarity).sum(1), slope.sum(1)
+            return *sums, row_counts(loss > 0), row_counts(pairs), slope.mul_(-scale)
+
+        loss, by_scale, by_bias, active, pairs, gradient = by_rows(D, formula, positive, negative)
+        value = with_gradient(D, loss, gradient)
+        value = value + (scale - scale.detach()) * by_scale + (bias - bias.detach()) * by_bias
+        return Terms(value[:, None], (pairs > 0).int()[:, None], active, pairs)
 
 
 class MegaBatchMarginLoss(PairwiseLoss):
@@ -247,13 +259,14 @@ class MegaBatchMarginLoss(PairwiseLoss):
         self.negative_margin = negative_margin
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        pull = (D - (1.0 - self.positive_margin)).clamp(min=0) * positive
-        closest = torch.where(negative, D, torch.inf).amin(1)
+        b = len(D)
+        pairs, closest = pairs_and_nearest(D, positive, negative)
+        pull = (pairs.distances - (1.0 - self.positive_margin)).clamp(min=0)
         push = (1.0 - self.negative_margin - closest).clamp(min=0)
-        pairs, anchors = positive.sum(1), negative.any(1).int()
-        active = (pull > 0).sum(1) + (push > 0)
-        value = torch.stack([pull.sum(1), push], 1)
-        return Terms(value, torch.stack([pairs, anchors], 1), active, pairs + anchors)
+        pulling, pushing = row_counts(positive), (closest < torch.inf).int()
+        active = pairs.sum((pull > 0).to(D.dtype), b) + (push > 0)
+        value = torch.stack([pairs.sum(pull, b), push], 1)
+        return Terms(value, torch.stack([pulling, pushing], 1), active, pulling + pushing)
 
 
 def pick(D: Tensor, positive: Tensor, negatives: Tensor, scale: Tensor | float) -> Terms:

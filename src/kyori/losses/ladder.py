@@ -12,6 +12,7 @@ from . import mining as mine
 from .counting import hinge_counts
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Terms
+from .rowwise import row_counts
 
 __all__ = ["LadderLoss"]
 
@@ -122,7 +123,7 @@ class LadderLoss(PairwiseLoss):
             loss = (gap + margin).clamp(min=0) * valid
             return loss, (loss > 0).long(), valid.long()
         G, active = _counts(D, above, below, margin)
-        return (G * D).sum(1) + margin * active, active, above.sum(1) * below.sum(1)
+        return (G * D).sum(1) + margin * active, active, row_counts(above).long() * row_counts(below)
 
     def extra_repr(self) -> str:
         return f"thresholds={self.thresholds}, margin={self.margins}, {super().extra_repr()}"

@@ -33,7 +33,7 @@ from ..distances import (
 from ..errors import ArgumentError
 from ..relations import Pairs, Relations, ScoredPairs, Supervision, Triplets, relate
 from .loss import Loss, Reduction, check_matrix, check_reduction, spread
-from .rowwise import in_cache
+from .rowwise import in_cache, row_counts
 
 __all__ = ["Block", "PairwiseLoss", "Rows", "Seen", "Terms", "ratio", "seen"]
 
@@ -99,9 +99,7 @@ class Block:
 
     def _count(self, name: str, mask: Tensor) -> Tensor:
         if name not in self._counts:  # not a cached_property, whose lock breaks the graphs of torch.compile
-            # bytes become floats five times faster than booleans become integers, and are counted exactly to 2²⁴
-            parts = [part.view(torch.uint8).to(torch.float32).sum(1) for (part,) in in_cache(mask)]
-            self._counts[name] = _joined(parts).int()
+            self._counts[name] = row_counts(mask)
         return self._counts[name]
 
 

@@ -27,8 +27,10 @@ __all__ = [
     "only",
     "pair_log_sum_exp",
     "pair_maximum",
+    "pairs_and_nearest",
     "positive_pairs",
     "rank_sums",
+    "row_counts",
     "soft_histogram",
     "with_gradient",
 ]
@@ -53,6 +55,20 @@ def positive_pairs(D: Tensor, positive: Tensor) -> PositivePairs:
     found, m = flat_places(positive), D.shape[1]
     anchors = found // m
     return PositivePairs(anchors, found - anchors * m, D.flatten().index_select(0, found))
+
+
+def pairs_and_nearest(D: Tensor, positive: Tensor, negative: Tensor) -> tuple[PositivePairs, Tensor]:
+    """The positive pairs, and the distance of each anchor to its closest negative, (b,), infinite without any.
+
+    Both carry the gradient, for which one matrix comes back to `D`.
+    """
+    pairs, m = positive_pairs(D.detach(), positive), D.shape[1]
+    closest = [only(near, mask, torch.inf).min(1) for near, mask in in_cache(D.detach(), negative)]
+    nearest, columns = (torch.cat(parts) for parts in zip(*closest, strict=True))
+    rows = torch.arange(len(D), device=D.device)
+    places = torch.cat([pairs.anchors * m + pairs.columns, rows * m + columns])
+    near, far = D.flatten().index_select(0, places).split([len(pairs.anchors), len(D)])
+    return pairs._replace(distances=near), far.masked_fill(nearest == torch.inf, torch.inf)
 
 
 def only(D: Tensor, mask: Tensor, other: float) -> Tensor:
@@ -120,6 +136,13 @@ def in_cache(*tables: Tensor) -> list[tuple[Tensor, ...]]:
     return list(zip(*[table.split(step) for table in tables], strict=True))
 
 
+def row_counts(mask: Tensor) -> Tensor:
+    """(b,) how many are True in each row of a mask (b, m), int32."""
+    # bytes become floats five times faster than booleans become integers, and are counted exactly to 2²⁴
+    parts = [part.view(torch.uint8).to(torch.float32).sum(1) for (part,) in in_cache(mask)]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).int()
+
+
 @torch.no_grad()
 def by_rows(D: Tensor, formula: Callable[..., tuple[Tensor, ...]], *tables: Tensor) -> tuple[Tensor, ...]:
     """What `formula(D, *tables)` makes of some rows at a time: columns (b,), and last a derivative by D, (b, m)."""
@@ -181,23 +204,27 @@ class _SoftHistogram(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Tensor | None, nodes: int, low: float, width: float) -> Tensor:
-        b = len(x)
-        place = (x - low).div_(width).clamp_(0, nodes - 1)
-        lower = place.nan_to_num(0.0).clamp_(max=nodes - 2).floor_()
-        part = place.sub_(lower)
-        cell = lower.to(torch.int32)
-        if mask is not None:
-            cell = torch.where(mask, cell, nodes - 1)
-            part = torch.where(mask, part, 0.0)
-        start = torch.arange(b, device=x.device, dtype=torch.int32)[:, None] * nodes
-        flat = (cell + start).flatten()
-        count = torch.bincount(flat, minlength=b * nodes).view(b, nodes)[:, :-1].to(x.dtype)
-        upper = torch.bincount(flat, part.flatten(), minlength=b * nodes).view(b, nodes)[:, :-1].to(x.dtype)
+        histogram = x.new_zeros(len(x), nodes)
+        cell = torch.empty_like(x, dtype=torch.uint8 if nodes <= 256 else torch.int32)
+        for values, bars, cells, *masks in in_cache(x, histogram, cell, *([] if mask is None else [mask])):
+            place = (values - low).div_(width).clamp_(0, nodes - 1)
+            lower = place.nan_to_num(0.0).clamp_(max=nodes - 2).floor_()
+            part = place.sub_(lower)
+            lower = lower.to(torch.int32)
+            if masks:
+                lower = torch.where(masks[0], lower, nodes - 1)
+                part = torch.where(masks[0], part, 0.0)
+            cells.copy_(lower)
+            starts = torch.arange(0, bars.numel(), nodes, device=x.device, dtype=torch.int32)[:, None]
+            flat = lower.add_(starts).flatten()
+            count, upper = (
+                torch.bincount(flat, weights, bars.numel()).view_as(bars)[:, :-1].to(x.dtype)
+                for weights in (None, part.flatten())
+            )
+            bars[:, :-1] += count - upper
+            bars[:, 1:] += upper
         ctx.save_for_backward(cell)
         ctx.width = width
-        histogram = x.new_zeros(b, nodes)
-        histogram[:, :-1] += count - upper
-        histogram[:, 1:] += upper
         return histogram
 
     @staticmethod
@@ -205,7 +232,10 @@ class _SoftHistogram(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (cell,) = ctx.saved_tensors
         slope = torch.nn.functional.pad(gradients[0].diff(dim=1) / ctx.width, (0, 1))
-        return slope.gather(1, cell.long()), None, None, None, None
+        gradient = slope.new_empty(cell.shape)
+        for into, slopes, cells in in_cache(gradient, slope, cell):
+            torch.gather(slopes, 1, cells.long(), out=into)
+        return gradient, None, None, None, None
 
 
 def soft_histogram(x: Tensor, mask: Tensor | None, *, nodes: int, low: float, width: float) -> Tensor:
