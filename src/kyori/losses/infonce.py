@@ -33,6 +33,7 @@ __all__ = [
     "SigLIPLoss",
     "SupConLoss",
     "pick",
+    "pick_among",
 ]
 
 
@@ -84,12 +85,7 @@ class NTXentLoss(PairwiseLoss):
         self.temperature = temperature
 
     def row(self, D: Tensor, positive: Tensor, negative: Tensor) -> Terms:
-        scale = 1.0 / self.temperature
-        if torch.compiler.is_compiling():
-            return pick(D, positive, log_sum(D, negative, -scale), scale)
-        near = known_log_sum(D, negative, -scale)
-        pairs, others = attached(D, positive_pairs(D.detach(), positive), *near)
-        return pick_pairs(pairs, len(D), others, scale)
+        return pick_among(D, positive, negative, 1.0 / self.temperature)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, {super().extra_repr()}"
@@ -267,6 +263,15 @@ class MegaBatchMarginLoss(PairwiseLoss):
         active = pairs.sum((pull > 0).to(D.dtype), b) + (push > 0)
         value = torch.stack([pairs.sum(pull, b), push], 1)
         return Terms(value, torch.stack([pulling, pushing], 1), active, pulling + pushing)
+
+
+def pick_among(D: Tensor, positive: Tensor, negative: Tensor, scale: Tensor | float) -> Terms:
+    """softplus(ℓ + scale · D) of every positive pair, ℓ the log-sum-exp of the anchor's negatives; summed by anchor."""
+    if isinstance(scale, Tensor) or torch.compiler.is_compiling():
+        return pick(D, positive, log_sum(D, negative, -scale), scale)
+    others = known_log_sum(D, negative, -scale)
+    pairs, log = attached(D, positive_pairs(D.detach(), positive), *others)
+    return pick_pairs(pairs, len(D), log, scale)
 
 
 def pick(D: Tensor, positive: Tensor, negatives: Tensor, scale: Tensor | float) -> Terms:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..distances import Distance, normalize, pairwise_distance
 from ..errors import ArgumentError
 from ..relations import Supervision
-from .infonce import pick
+from .infonce import pick, pick_among
 from .loss import Reduction, check_choice, check_matrix, check_positive
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
 from .rowwise import log_sum
@@ -121,14 +121,17 @@ class MultipleNegativesLoss(PairwiseLoss):
         return None
 
     def _terms(self, block: Block, rows: Rows, guide: "_Guide | None") -> Terms:
-        D, scale = block.D, self.scale
-        positive, paired = _row_first(block)
+        D, scale, own = block.D, self.scale, rows.x is rows.y
+        positive, paired = (block.positive, None) if own else _row_first(block)
         negative, limit = block.negative, None
         if guide is not None:
             limit = guide.limit(block.anchors, positive)
             negative = negative & (guide.similarity(block.anchors, "forth") <= limit)
-        forth = log_sum(self._hardened(D, block.anchors, len(rows.x)), negative, -scale)
-        if rows.x is rows.y:  # the batch is on both sides already: the other directions hold nothing new
+        hardened = self._hardened(D, block.anchors, len(rows.x))
+        if own and hardened is D:
+            return pick_among(D, positive, negative, scale)
+        forth = log_sum(hardened, negative, -scale)
+        if paired is None:  # the batch is on both sides already: the other directions hold nothing new
             return pick(D, positive, forth, scale)
         more = self._more(block, rows, guide, limit)
         wider = [
