@@ -33,6 +33,7 @@ METHODS = {
     ],
     "heads": [
         {"name": "arcface", "loss": "arcface"},
+        {"name": "arcface, 30 % of the classes", "loss": "arcface", "sample": 0.3},
         {"name": "arcface, 10 % of the classes", "loss": "arcface", "sample": 0.1},
     ],
     "families": ["raw", "softmax", "triplet-semihard", "arcface"],

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kyori.distances import DISTANCES, normalize, pairwise_distance, row_distance
+from kyori.distances import DISTANCES, distances_to, normalize, pairwise_distance, row_distance
 from kyori.errors import ArgumentError
 from oracles import losses as oracle
 
@@ -18,6 +18,15 @@ def test_equals_the_definition(kind):
     expected = torch.tensor([[oracle.distance(u, v, kind) for v in b.tolist()] for u in a.tolist()])
     torch.testing.assert_close(pairwise_distance(a, b, kind).float(), expected)
     torch.testing.assert_close(row_distance(a[:3], b, kind).float(), expected.diagonal())
+
+
+@pytest.mark.parametrize("kind", DISTANCES)
+def test_blocks_of_rows_to_the_same_set_equal_the_whole(kind):
+    a, b = points(7, 5), points(3, 5, seed=1).requires_grad_()
+    far = distances_to(b, kind)
+    blocks = torch.cat([far(a[:4]), far(a[4:])])
+    torch.testing.assert_close(blocks, pairwise_distance(a, b, kind))
+    assert not blocks.requires_grad
 
 
 @pytest.mark.parametrize("kind", DISTANCES)

@@ -29,6 +29,7 @@ __all__ = [
     "DISTANCES",
     "Distance",
     "check_distance",
+    "distances_to",
     "full_precision",
     "normalize",
     "on_sphere",
@@ -71,6 +72,35 @@ def pairwise_distance(a: Tensor, b: Tensor, kind: Distance = "euclidean") -> Ten
         own = a is b
         a, b = _common(a, b)
         return _PAIRWISE[kind](a, a if own else b)
+
+
+def distances_to(b: Tensor, kind: Distance = "euclidean") -> Callable[[Tensor], Tensor]:
+    """`pairwise_distance` of many blocks of rows to the same `b`, whose part of the work is done once; no gradient.
+
+    Args:
+        b: (m, d) float32 or float64.
+        kind: One of the table above.
+
+    Returns:
+        A function from (n, d) rows of the same type to (n, m) distances.
+
+    Raises:
+        ArgumentError: `kind` is unknown.
+
+    >>> distances_to(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))(torch.tensor([[0.0, 0.0]]))
+    tensor([[5., 0.]])
+    """
+    check_distance(kind)
+    # The others have nothing to prepare.
+    prepare = _PREPARED.get(kind, lambda b: lambda a: _PAIRWISE[kind](a, b))
+    with torch.no_grad(), full_precision(b.device):
+        prepared = prepare(b)
+
+    def distances(a: Tensor) -> Tensor:
+        with torch.no_grad(), full_precision(a.device):
+            return prepared(a)
+
+    return distances
 
 
 def row_distance(a: Tensor, b: Tensor, kind: Distance = "euclidean") -> Tensor:
@@ -174,24 +204,11 @@ def _safe_length(x: Tensor) -> Tensor:
 
 
 class _MatmulEuclidean(torch.autograd.Function):
-    """(Squared) euclidean distances by |a|² + |b|² − 2ab, with the gradient written out.
-
-    Some rows at a time: no second matrix in float64 is held, and on the CPU each part stays in the cache.
-    """
+    """(Squared) euclidean distances with the gradient written out."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, squared: bool) -> Tensor:
-        wide, rounding = _precision(a)
-        a_wide, b_wide = a.to(wide), b.to(wide)
-        a_square, b_square = a_wide.square().sum(1), b_wide.square().sum(1)
-        D = a.new_empty(len(a), len(b))
-        if D.numel():
-            floor = 2 * rounding * torch.maximum(a_square.max(), b_square.max())
-            for rows in _row_blocks(D):
-                square = torch.addmm(b_square, a_wide[rows], b_wide.T, alpha=-2.0).add_(a_square[rows, None])
-                D[rows] = _zero_up_to(square, floor)
-                if not squared:
-                    D[rows].sqrt_()
+        D = _euclidean_to(b, squared)(a)
         ctx.squared = squared
         ctx.save_for_backward(a, b, D)
         return D
@@ -254,6 +271,31 @@ class _Own(torch.autograd.Function):
                 else:
                     torch.mm(both.neg_(), x, out=x_gradient[rows])
         return x_gradient, None
+
+
+def _euclidean_to(b: Tensor, squared: bool) -> Callable[[Tensor], Tensor]:
+    """(Squared) euclidean distances to b (m, d) by |a|² + |b|² − 2ab.
+
+    Some rows at a time: no second matrix in float64 is held, and on the CPU each part stays in the cache.
+    """
+    wide, rounding = _precision(b)
+    b_wide = b.to(wide)
+    b_square = b_wide.square().sum(1)
+
+    def distances(a: Tensor) -> Tensor:
+        D = a.new_empty(len(a), len(b))
+        if D.numel():
+            a_wide = a.to(wide)
+            a_square = a_wide.square().sum(1)
+            floor = 2 * rounding * torch.maximum(a_square.max(), b_square.max())
+            for rows in _row_blocks(D):
+                square = torch.addmm(b_square, a_wide[rows], b_wide.T, alpha=-2.0).add_(a_square[rows, None])
+                D[rows] = _zero_up_to(square, floor)
+                if not squared:
+                    D[rows].sqrt_()
+        return D
+
+    return distances
 
 
 Tile = Callable[[slice], Tensor]
@@ -328,9 +370,14 @@ def _squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     return D
 
 
+def _cosine_to(b: Tensor) -> Callable[[Tensor], Tensor]:
+    unit = normalize(b)
+    return lambda a: 1.0 - normalize(a) @ unit.T
+
+
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     if a is not b:
-        return 1.0 - normalize(a) @ normalize(b).T
+        return _cosine_to(b)(a)
     D: Tensor = _Own.apply(normalize(a), "cosine")
     return D
 
@@ -366,6 +413,11 @@ _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dot": _dot,
     "manhattan": lambda a, b: torch.cdist(a, b, p=1.0),
     "snr": _pairwise_snr,
+}
+_PREPARED: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
+    "euclidean": lambda b: _euclidean_to(b, squared=False),
+    "squared_euclidean": lambda b: _euclidean_to(b, squared=True),
+    "cosine": _cosine_to,
 }
 _ROWWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "euclidean": _row_euclidean,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from .distances import Distance, check_distance, pairwise_distance
+from .distances import Distance, check_distance, distances_to
 from .errors import ArgumentError
 
 __all__ = ["Matches", "Screen", "distance_blocks", "first_keys", "nearest", "order_bits", "order_keys"]
@@ -112,11 +112,10 @@ def distance_blocks(
     step = block_rows or max(1, _BLOCK_ITEMS // max(1, len(gallery)))
     # Products of float32 numbers are exact in float64, so that ties stay ties; the others are computed that way.
     dtype = torch.float64 if metric in ("cosine", "dot") else torch.float32
-    columns = torch.tensor(gallery, dtype=dtype)
+    far = distances_to(torch.tensor(gallery, dtype=dtype), metric)
     for start in range(0, len(queries), step):
         rows = slice(start, min(start + step, len(queries)))
-        with torch.no_grad():
-            distances = pairwise_distance(torch.tensor(queries[rows], dtype=dtype), columns, metric)
+        distances = far(torch.tensor(queries[rows], dtype=dtype))
         if metric == "cosine":
             distances[distances < _SAME_DIRECTION] = 0
         yield rows, distances.float().numpy()

@@ -86,6 +86,14 @@ def test_any_board_makes_a_page(tmp_path, made, items, lang):
     written(tmp_path, made, items, lang)
 
 
+def test_an_embedding_as_large_as_the_backbones_features_is_said_in_words(tmp_path):
+    made = board()
+    made = replace(made, budget=made.budget | {"embedding_size": None})
+    text, _ = written(tmp_path, made)
+    assert "that of the backbone" in text
+    assert ">None<" not in text
+
+
 def test_the_leaderboard_is_ranked_and_marks_the_best(tmp_path):
     made = board()
     text, _ = written(tmp_path, made)

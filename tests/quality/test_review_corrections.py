@@ -172,6 +172,8 @@ def test_clean_finds_decides_and_train_uses(data, trained, tmp_path, capsys):
 
 
 def test_clean_goes_on_with_finished_folds(data, trained, capsys):
+    assert run(["clean", str(trained), str(data), "--folds", "3"]) == 0
+    capsys.readouterr()
     before = (trained / "clean" / "folds" / "fold-0" / "vectors.parquet").stat().st_mtime_ns
     assert run(["clean", str(trained), str(data), "--folds", "3", "--lang", "ja", "--show", "3"]) == 0
     out, err = capsys.readouterr()

@@ -31,8 +31,11 @@ __all__ = [
 ]
 
 #: k-means compares each item with each centre, dozens of times. Up to so many pairs (10,000 items of 1,000 classes)
-#: it is quick enough to be among the default measures, and to be started three times.
+#: it is quick enough to be among the default measures.
 FEW_DISTANCES = 10_000_000
+#: With few clusters a start by itself may put two of them into one class; with many, what they lose by that averages
+#: out, and the starts are what takes the time.
+_FEW_CLUSTERS = 100
 
 
 def clustering_results(context: Context, measures: Sequence[Measure]) -> list[Result]:
@@ -42,7 +45,7 @@ def clustering_results(context: Context, measures: Sequence[Measure]) -> list[Re
     """
     _, classes = np.unique(context.task.query_classes, return_inverse=True)
     wanted = int(classes.max()) + 1
-    starts = 3 if len(classes) * wanted <= FEW_DISTANCES else 1
+    starts = 3 if wanted <= _FEW_CLUSTERS else 1
     clusters = k_means(context.task.queries, wanted, context.task.metric, context.seed, starts)
     made = len(np.unique(clusters))
     if made < wanted:

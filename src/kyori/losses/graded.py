@@ -15,7 +15,17 @@ from ..distances import normalize
 from ..relations import Pairs, Triplets
 from .loss import check_positive
 from .pairwise import Block, PairwiseLoss, Rows, Seen, Terms, seen
-from .rowwise import in_cache, log_sum, row_counts
+from .rowwise import (
+    attached,
+    by_rows,
+    in_cache,
+    known_log_sum,
+    log_sum,
+    only,
+    positive_pairs,
+    row_counts,
+    with_gradient,
+)
 
 __all__ = ["AnglELoss", "CoSENTLoss", "CosineMSELoss"]
 
@@ -45,11 +55,17 @@ class CosineMSELoss(PairwiseLoss):
         super().__init__(distance="cosine", normalize=False, block_rows=block_rows)
 
     def block(self, block: Block) -> Terms:
-        score = block.positive.to(block.D.dtype) if block.relevance is None else block.relevance
-        pairs = block.positive | block.negative
-        error = (score - (1.0 - block.D)).square() * pairs
-        count = row_counts(pairs)
-        return Terms(error.sum(1, keepdim=True), count[:, None], (error > 0).sum(1), count)
+        def formula(
+            D: Tensor, positive: Tensor, negative: Tensor, score: Tensor | None = None
+        ) -> tuple[Tensor, ...]:
+            pairs = positive | negative
+            missing = only((positive.to(D.dtype) if score is None else score) - 1.0 + D, pairs, 0.0)
+            return missing.square().sum(1), row_counts(pairs), row_counts(missing != 0), missing.mul_(2.0)
+
+        graded = [] if block.relevance is None else [block.relevance]
+        value, count, active, gradient = by_rows(block.D, formula, block.positive, block.negative, *graded)
+        value = with_gradient(block.D, value, gradient)
+        return Terms(value[:, None], count[:, None], active, count)
 
 
 class CoSENTLoss(PairwiseLoss):
@@ -112,11 +128,7 @@ class CoSENTLoss(PairwiseLoss):
         )
         pairs = block.positive | block.negative
         if scores is None or block.relevance is None:
-            masks = block.negative, block.positive
-            rise, fall = (
-                torch.stack([_total(log_sum(similarity, mask, sign * self.scale)) for mask in masks])
-                for sign in (1.0, -1.0)
-            )
+            rise, fall = _two_levels(similarity, block.positive, block.negative, self.scale)
         else:
             size = max(1, len(scores))  # a single item has no pair
             place = torch.searchsorted(scores, block.relevance, out_int32=True).masked_fill_(~pairs, size)
@@ -219,6 +231,19 @@ def _there(logs: Tensor) -> Tensor:
 def _total(logs: Tensor) -> Tensor:
     """Log-sum-exp of log-sum-exps (b,), ()."""
     return log_sum(logs[None], _there(logs)[None], 1.0)[0]
+
+
+def _two_levels(s: Tensor, positive: Tensor, negative: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Log-sum-exps (2,) of λs and of −λs for the scores 0 and 1, of which only the former's rise and the latter's fall
+    are ever compared."""
+    if torch.compiler.is_compiling():  # whose graphs break where a shape depends on the data
+        above = _total(log_sum(s, positive, -scale))
+        below = log_sum(s, negative, scale)
+    else:
+        pairs, below = attached(s, positive_pairs(s.detach(), positive), *known_log_sum(s, negative, scale))
+        above = (pairs.distances * -scale).logsumexp(0)
+    nothing = above.new_full((), -torch.inf)
+    return torch.stack([_total(below), nothing]), torch.stack([nothing, above])
 
 
 class _LevelSums(torch.autograd.Function):

@@ -15,8 +15,7 @@ __all__ = ["Beliefs", "Suggestions", "actions", "issues", "suggest", "sureness"]
 _DOUBTFUL = 0.2  # a label is an issue when another one is five times as believable …
 _UNLIKE = 0.05  # … unless the item is less like that class than nineteen of twenty of its members …
 _CERTAIN = 0.02  # … or the other one is fifty times as believable
-_CLEAR = 0.05  # a label is replaced when another one is twenty times as believable …
-_RIVAL = 0.1  # … and ten times as believable as the next
+_RIVAL = 0.05  # a label is replaced by one that is so certain and twenty times as believable as the next
 _TINY = 1e-9
 
 
@@ -133,7 +132,7 @@ def _alike(
 
 def actions(issue: NDArray[np.bool_], found: Suggestions) -> NDArray[np.str_]:
     """Say ``(n,)`` what to do: keep what is no issue, relabel what is clear, drop the issues between."""
-    clear = (found.odds < _CLEAR) & (found.rival < _RIVAL)
+    clear = (found.odds < _CERTAIN) & (found.rival < _RIVAL)
     return np.where(issue, np.where(clear, "relabel", "drop"), "keep")
 
 

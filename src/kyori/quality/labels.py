@@ -48,7 +48,7 @@ class LabelErrors:
         given_label: ``(n,)`` labels as they came: names, or integers where there are no names.
         suggested_label: ``(n,)`` the most believable label; the given one where nothing speaks louder.
         suggested_action: ``(n,)`` of ``"keep"``, ``"relabel"`` and ``"drop"``. An issue is relabelled where another
-            label is twenty times as believable, and ten times as believable as the next one; otherwise dropped.
+            label is fifty times as believable, and twenty times as believable as the next one; otherwise dropped.
         is_label_issue: ``(n,)`` bool: another label is five times as believable as the given one, and the item would
             not be an oddity among the items of that label; see :func:`kyori.quality.beliefs.issues`.
         label_score: ``(n,)`` in [0, 1], lower is worse; 0.5 where nothing is known (items alone in their class).

@@ -75,6 +75,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "value.seen classes": ("seen classes", "学習したクラス"),
     "value.unseen classes": ("unseen classes", "学習していないクラス"),
     "value.none": ("none", "なし"),
+    "value.None": ("that of the backbone", "バックボーンの次元数のまま"),
     "budget.split": ("Split", "データの分け方"),
     "budget.seeds": ("Seeds", "シード数"),
     "budget.seconds": ("Seconds", "秒数"),
