@@ -353,6 +353,9 @@ def main() -> None:
                 told.append(f"{name}: {traceback.format_exc()}")
                 break  # the others wait for this rank no more
     print(json.dumps(told))
+    # FSDP keeps the process group, whose threads may then let go of the last tensors while the interpreter ends: they
+    # wait for its lock, are ended there, and C++ aborts ("terminate called without an active exception").
+    distributed.leave(0)
 
 
 if __name__ == "__main__":
