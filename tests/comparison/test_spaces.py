@@ -68,6 +68,13 @@ def test_what_a_method_sets_is_not_searched():
     assert set(space_of(Method("few", None, {"k": 3}, "lfda"), base)) == {"shrinkage", "features"}
 
 
+def test_the_default_rate_of_a_sampled_head_is_the_one_it_is_trained_with():
+    sampled = RunConfig.from_options(loss="arcface", lr=0.1, sample=0.25)
+    assert defaults_of(Method("sampled", "arcface", {"sample": 0.25}), sampled)["head_lr"] == pytest.approx(
+        0.2
+    )
+
+
 def test_the_documentation_shows_every_space():
     page = (Path(__file__).parents[2] / "docs" / "search-spaces.md").read_text()
     lines = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.startswith("| `")}

@@ -9,7 +9,7 @@ from torch import nn
 
 from kyori.data import open_source
 from kyori.errors import ArgumentError, Interrupted
-from kyori.losses import ArcFaceLoss, SoftmaxLoss, SumLoss
+from kyori.losses import ArcFaceLoss, CosFaceLoss, SoftmaxLoss, SumLoss
 from kyori.training import Callback, RowOptimizer, RunConfig, build, train
 from kyori.training.checkpoint import load_optimizer, optimizer_tensors
 from kyori.training.config import OptimizerConfig
@@ -135,6 +135,17 @@ def test_class_vectors_go_to_the_row_optimizer_and_nothing_else():
     dense = create_optimizer(config, model, loss)
     assert [len(group["params"]) for group in dense.param_groups] == [2, 2]
     assert create_row_optimizer(config, SoftmaxLoss(5, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [({}, [0.2, 0.4]), ({"head_lr": 0.5}, [0.5, 0.5]), ({"name": "sgd"}, [0.1, 0.1])],
+)
+def test_sampled_class_vectors_learn_faster_as_they_move_more_rarely(settings, rates):
+    loss = SumLoss([ArcFaceLoss(5, 2, sample=1 / 4), CosFaceLoss(5, 2, sample=1 / 16), ArcFaceLoss(5, 2)])
+    rows = create_row_optimizer(OptimizerConfig(lr=0.1, **settings), loss)
+    assert [group["lr"] for group in rows.param_groups] == pytest.approx(rates)
+    assert [group["base_lr"] for group in rows.param_groups] == pytest.approx(rates)
 
 
 def test_wrong_rule():

@@ -242,8 +242,8 @@ def defaults_of(method: Method, config: RunConfig) -> dict[str, Any]:
         parameters = inspect.signature(LOSSES[method.loss]).parameters
         optimizer = config.optimizer
         known = {name: parameter.default for name, parameter in parameters.items()}
-        known |= {"lr": optimizer.lr, "head_lr": optimizer.head_lr or optimizer.lr}
         known |= config.loss.options
+        known |= {"lr": optimizer.lr, "head_lr": optimizer.head_rate(known.get("sample"))}
     else:
         known = {}
     return {name: known[name] for name in space_of(method, config)}

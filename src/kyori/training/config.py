@@ -292,7 +292,8 @@ class OptimizerConfig(_Section):
     name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     lr: Positive = 1e-3
     head_lr: Positive | None = Field(
-        default=None, description="learning rate of the loss's own weights; null: lr"
+        default=None,
+        description="learning rate of the loss's own weights; null: lr, with sample= of a head lr / √sample",
     )
     backbone_lr: Positive | None = Field(
         default=None, description="learning rate of the backbone's last layer; null: lr"
@@ -326,6 +327,17 @@ class OptimizerConfig(_Section):
                 f"{self.name} takes no {', '.join(sorted(wrong))}; it takes {', '.join(sorted(known))}"
             )
         return self
+
+    def head_rate(self, sample: float | None = None) -> float:
+        """Learning rate of a loss's own weights, or of class vectors of which a step samples a share.
+
+        All rules but SGD move a row about as far in each step that touches it, however small its gradient. Where chance
+        sets the directions, the way grows with the root of the steps, so rows touched in a share p of them come as
+        far with lr / √p.
+        """
+        if self.head_lr is not None:
+            return self.head_lr
+        return self.lr if sample is None or self.name == "sgd" else self.lr / sample**0.5
 
 
 class ScheduleConfig(_Section):

@@ -37,7 +37,7 @@ def create_optimizer(config: OptimizerConfig, model: nn.Module, loss: nn.Module)
     """
     rows = {id(p) for p in row_parameters(loss)}
     groups: list[dict[str, Any]] = []
-    parts = [*_rates(config, model), (list(loss.parameters()), config.head_lr or config.lr)]
+    parts = [*_rates(config, model), (list(loss.parameters()), config.head_rate())]
     bare = _undecayed(model, loss) if config.no_decay and config.weight_decay else set()
     for weights, lr in parts:
         learnt = [p for p in weights if p.requires_grad and id(p) not in rows]
@@ -78,11 +78,12 @@ def _undecayed(model: nn.Module, loss: nn.Module) -> set[int]:
 
 def create_row_optimizer(config: OptimizerConfig, loss: nn.Module) -> RowOptimizer | None:
     """Build the same optimizer for the class vectors of which a step samples some; None if there are none."""
-    rows = row_parameters(loss)
-    if not rows:
-        return None
-    lr = config.head_lr or config.lr
-    return RowOptimizer([{"params": rows, "lr": lr, "base_lr": lr}], config.name, **_options(config))
+    groups = []
+    for part in loss.modules():
+        if rows := getattr(part, "row_parameters", []):
+            lr = config.head_rate(getattr(part, "sample", None))
+            groups.append({"params": rows, "lr": lr, "base_lr": lr})
+    return RowOptimizer(groups, config.name, **_options(config)) if groups else None
 
 
 def row_parameters(loss: nn.Module) -> list[nn.Parameter]:
