@@ -138,7 +138,8 @@ class ShareSum:
 
     def __init__(self, rows: Rows, codes: NDArray[np.int64]):
         n = len(codes)
-        self.rows, self.codes, self.share = rows, torch.from_numpy(codes), own_share(codes)
+        self.rows, self.share = rows, own_share(codes)
+        self.codes = torch.from_numpy(codes.astype(np.float32))  # compared pair by pair, in place
         self.beyond = math.log(n) + 17.0
         self.near = NearPairs(rows, n, torch.arange(n), _blank_self)
         self._same = torch.empty(0)
@@ -155,7 +156,8 @@ class ShareSum:
             if near is None:
                 return soft_neighbours(L, self.rows, self.share)
             pairs = near.pairs
-            self._same = (self.codes[pairs.anchors] == self.codes[pairs.columns]).to(Z.dtype)
+            own = self.codes.index_select(0, pairs.anchors)
+            self._same = torch.eq(own, self.codes.index_select(0, pairs.columns), out=own)
         return self._over_near(L, X, near)
 
     def _reach(self, near: Listed) -> Tensor:

@@ -74,13 +74,16 @@ class Pairs(NamedTuple):
 
     def product(self, weights: Tensor, X: Tensor) -> Tensor:
         """WX ``(a, f)`` for the matrix W of weights ``(p,)``."""
-        shape = (len(self.starts) - 1, len(X))
-        W = csr_array((weights.numpy(), self.columns.numpy(), self.starts.numpy()), shape=shape)
-        return torch.from_numpy(W @ X.numpy())
+        return torch.from_numpy(self._matrix(weights, len(X)) @ X.numpy())
 
     def column_sums(self, weights: Tensor, n: int) -> Tensor:
         """Sum of the weights ``(p,)`` over each of n rows, in float64."""
-        return torch.from_numpy(np.bincount(self.columns.numpy(), weights.numpy(), n))
+        W = self._matrix(weights, n)
+        return torch.from_numpy(W.T @ np.ones(W.shape[0]))
+
+    def _matrix(self, weights: Tensor, n: int) -> csr_array:
+        shape = (len(self.starts) - 1, n)
+        return csr_array((weights.numpy(), self.columns.numpy(), self.starts.numpy()), shape=shape)
 
 
 class Listed(NamedTuple):
