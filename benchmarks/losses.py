@@ -9,7 +9,8 @@
 Each side of a race runs in a process of its own with a limit on memory and time, so that a peer that asks for 30 GB
 is reported and not waited for. Ratios are pytorch-metric-learning's time over Kyori's; where the peer ran out of
 memory or time, the ratio says more than the time allowed. Ratios below 1.5 are taken again from both sides in turn in
-one process. `--memory` has glibc give freed memory back at once: left to
+one process. `--growth` keeps freed memory as `kyori train` does: otherwise fresh pages for large matrices, which small
+ones need not ask for, are a third of the time at N = 8192. `--memory` has glibc give freed memory back at once: left to
 itself it keeps a multiple of what a blocked step ever holds, and how much is its own affair.
 """
 
@@ -138,6 +139,10 @@ def contend(job: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(job["threads"])
+    if job.get("cpu"):
+        from kyori.training import keep_memory
+
+        keep_memory()
     for n, k in job["cases"]:
         signal.alarm(int(job["patience"]))
         start = time.perf_counter()

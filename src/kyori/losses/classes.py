@@ -22,6 +22,9 @@ __all__ = ["Change", "Classes", "Largest", "Look", "finite", "lengths"]
 
 _CPU_NUMBERS = 2**20  # 4 MiB of float32 logits at a time stay in the cache: twice as fast as 64 MiB
 _DEVICE_NUMBERS = 2**24
+_LEAST_VECTORS = (
+    512  # class vectors at a time at least: each chunk reads all items, which many thin ones pay for
+)
 _KEPT_NUMBERS = 2**24  # logits up to 64 MiB in all are kept for the backward pass instead of made again
 _FEW = 64  # classes below which a chunk's logits lie class by class on the CPU: short rows cost a sixth more
 
@@ -46,9 +49,9 @@ class Classes(NamedTuple):
 
     `weight` (c, d), or (c, k, d) with k vectors a class; `bias` (c,) or None; `labels` (n,): each item's row in
     them; `numbers` (n,): each item's class number; `unit`: whether vectors count as if of length 1; `chunk`:
-    classes at a time, None for as many as give 4 MiB of logits on the CPU, 64 MiB elsewhere. Where each rank holds
-    a shard of the classes, `weight` and `bias` are this rank's, `first` is its first row among all, `whole` the
-    number of all; `labels` count all of them.
+    classes at a time, None for as many as give 4 MiB of logits on the CPU, 64 MiB elsewhere, 512 vectors at least.
+    Where each rank holds a shard of the classes, `weight` and `bias` are this rank's, `first` is its first row
+    among all, `whole` the number of all; `labels` count all of them.
     """
 
     weight: Tensor
@@ -91,7 +94,7 @@ class Classes(NamedTuple):
         """
         vectors = self.weight.shape[1] if self.weight.ndim == 3 else 1
         numbers = _CPU_NUMBERS if features.device.type == "cpu" else _DEVICE_NUMBERS
-        chunk = self.chunk or max(1, numbers // (max(features.shape) * vectors))
+        chunk = self.chunk or max(1, max(numbers // max(features.shape), _LEAST_VECTORS) // vectors)
         keep = self.chunk is None and len(features) * vectors * len(self.weight) <= _KEPT_NUMBERS
         if squares:
             fold, log = sum_of_squares, False

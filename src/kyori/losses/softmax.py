@@ -80,7 +80,7 @@ class ClassLoss(Loss):
         vectors: k ≥ 1 vectors a class.
         bias: Whether logits have a learnable bias.
         chunk_classes: Classes worked on at a time; by default as many as give 4 MiB of logits on the CPU, 64 MiB
-            elsewhere.
+            elsewhere, and 512 class vectors at least.
         trim: Share of the batch's items, from 0 to below 1, that is left out: those with the largest loss,
             rounded down. Networks learn what the right labels have in common before they learn wrong labels by
             heart, so the items whose loss stays largest are mislabelled more often than others (Shen & Sanghavi,
