@@ -5,13 +5,14 @@
     python benchmarks/linear.py --parts nca --n 10000    # one race only, on more rows
     python benchmarks/linear.py --parts batches --rows 1000000   # the batches on 10⁶ rows
     python benchmarks/linear.py --parts lmnn --lmnn-iterations 1000   # until metric-learn stops by itself: 10 minutes
+    python benchmarks/linear.py --parts defaults         # fit() as it is on both sides, until each stops: 10 minutes
     python benchmarks/linear.py --parts accuracy         # 3-NN on scikit-learn's data sets: minutes
     python benchmarks/linear.py --smoke                  # tiny, seconds
 
-Each contender runs in a process of its own, one after the other, from the same start (the identity); CPU seconds of
-`fit`, peak memory above what the process held before it. Objectives are computed by one function, over all pairs in
-float64. Two ratios: at equal steps, and at an equal objective, for which Kyori gets the fewest iterations that end as
-well as the peer did.
+Each contender runs in a process of its own, one after the other; CPU seconds of `fit`, peak memory above what the
+process held before it. Objectives are computed by one function, over all pairs in float64. The races start from the
+identity and give two ratios: at equal steps, and at an equal objective, for which Kyori gets the fewest iterations that
+end as well as the peer did.
 
 NCA: both peers go down by L-BFGS, as Kyori does in other coordinates. LMNN: metric-learn goes down by gradient steps,
 with its default first step, 1e-7, and with 1e-5, the best of three tried on the made data.
@@ -43,7 +44,7 @@ from sklearn.neighbors import KNeighborsClassifier, NeighborhoodComponentsAnalys
 from sklearn.preprocessing import StandardScaler
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-PARTS = ["nca", "lmnn", "batches", "accuracy"]
+PARTS = ["nca", "lmnn", "batches", "defaults", "accuracy"]
 PEER_STEPS = {"metric-learn": 1e-7, "metric-learn, step 1e-5": 1e-5}
 
 
@@ -87,7 +88,10 @@ def metric_learn() -> Any:
     return package
 
 
-def peer(method: str, by: str, iterations: int, step: float) -> Any:
+def peer(method: str, by: str, iterations: int | None, step: float) -> Any:
+    """A peer's estimator from the identity; with its own defaults where no iterations are given."""
+    if iterations is None:
+        return getattr(metric_learn(), method.upper())()
     if by == "scikit-learn":
         return NeighborhoodComponentsAnalysis(init="identity", max_iter=iterations, tol=1e-12)
     package = metric_learn()
@@ -98,9 +102,11 @@ def peer(method: str, by: str, iterations: int, step: float) -> Any:
     )
 
 
-def ours(method: str, iterations: int, batch: int | None, epochs: int) -> Any:
+def ours(method: str, iterations: int | None, batch: int | None, epochs: int) -> Any:
     from kyori import linear
 
+    if iterations is None:
+        return linear.create(method)
     return linear.create(
         method, init="identity", max_iter=iterations, tol=1e-12, batch_size=batch, epochs=epochs
     )
@@ -138,7 +144,7 @@ def contend(job: dict[str, Any]) -> dict[str, float]:
     X, y = (fashion if job["data"] == "fashion" else made)(job["n"], job["f"])
     method, iterations, batch, by = job["method"], job["iterations"], job["batch"], job["by"]
 
-    def contender(steps: int) -> Any:
+    def contender(steps: int | None) -> Any:
         return (
             ours(method, steps, batch, job["epochs"])
             if by == "kyori"
@@ -160,7 +166,9 @@ def contend(job: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def run(arguments: argparse.Namespace, method: str, iterations: int, by: str = "kyori", **more: Any) -> Any:
+def run(
+    arguments: argparse.Namespace, method: str, iterations: int | None, by: str = "kyori", **more: Any
+) -> Any:
     job = {
         "method": method, "iterations": iterations, "by": by, "step": 1e-7, "n": arguments.n, "f": arguments.f,
         "batch": None, "epochs": 1, "threads": arguments.threads, "data": arguments.data, **more,
@@ -229,6 +237,14 @@ def race_lmnn(arguments: argparse.Namespace, has_peer: bool) -> None:
         line(f"{name}, {steps} iterations: equal objective", theirs, found)
     if not has_peer:
         line(f"kyori, {k} iterations", run(arguments, "lmnn", k))
+
+
+def race_defaults(arguments: argparse.Namespace) -> None:
+    for method, better in (("nca", "larger"), ("lmnn", "smaller")):
+        print(f"\n{method.upper()} with the defaults of both ({better} is better)")
+        own, theirs = run(arguments, method, None), run(arguments, method, None, "metric-learn")
+        line(f"kyori, {own['iterations']} iterations", own)
+        line(f"metric-learn, {theirs['iterations']} iterations", theirs, own)
 
 
 def batches(arguments: argparse.Namespace) -> None:
@@ -338,6 +354,8 @@ def main() -> None:
         race_lmnn(arguments, has_peer)
     if "batches" in arguments.parts:
         batches(arguments)
+    if "defaults" in arguments.parts and has_peer:
+        race_defaults(arguments)
     if "accuracy" in arguments.parts and has_peer:
         accuracy(arguments.smoke)
 
