@@ -7,6 +7,7 @@ the positives, a binary search of each negative among them, and a histogram: O(N
 with P positives each, where the triplets are N·P·N. Where they are few, comparing all of them at once is cheaper.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -160,26 +161,50 @@ def _count(thresholds: Tensor, negatives: Tensor, closed: bool) -> tuple[Tensor,
     not lie above each negative (b, m); whole numbers, in the type of the distances."""
     b, width = thresholds.shape
     bins = b * (width + 1)
-    beyond = passed(thresholds, negatives, right=not closed)
-    row = torch.arange(0, bins, width + 1, device=beyond.device, dtype=beyond.dtype)[:, None]
-    histogram = torch.bincount((beyond + row).view(-1), minlength=bins).view(b, width + 1)
-    return histogram.cumsum(1)[:, :width].to(negatives.dtype), beyond.to(negatives.dtype)
+    rows = torch.arange(0, bins, width + 1, device=negatives.device, dtype=torch.int32)[:, None]
+    if _compares(thresholds, negatives):
+        beyond, places = torch.empty_like(negatives), torch.empty_like(negatives, dtype=torch.int32)
+        for row, place, count in _compared(thresholds, negatives, beyond, not closed, rows, places):
+            place.copy_(count).add_(row)  # in the cache still
+    else:
+        places = passed(thresholds, negatives, right=not closed)
+        beyond = places.to(negatives.dtype)
+        places += rows
+    histogram = torch.bincount(places.view(-1), minlength=bins).view(b, width + 1)
+    return histogram.cumsum(1)[:, :width].to(negatives.dtype), beyond
 
 
 def passed(thresholds: Tensor, values: Tensor, *, right: bool) -> Tensor:
     """`torch.searchsorted` of values (b, m) in sorted thresholds (b, P), without most of its branches on the CPU.
 
     A branch that goes either way costs more there than several comparisons in a row, so a moderate number of
-    thresholds is compared with all values, one after the other, some rows at a time so that they stay in the cache.
+    thresholds is compared with all values, one after the other.
     """
-    if values.device.type != "cpu" or not 0 < thresholds.shape[1] <= _MODERATE:
+    if not _compares(thresholds, values):
         return torch.searchsorted(thresholds, values, right=right, out_int32=True)
+    counts, places = torch.empty_like(values), torch.empty_like(values, dtype=torch.int32)
+    for place, count in _compared(thresholds, values, counts, right, places):
+        place.copy_(count)
+    return places
+
+
+def _compares(thresholds: Tensor, values: Tensor) -> bool:
+    return values.device.type == "cpu" and 0 < thresholds.shape[1] <= _MODERATE
+
+
+def _compared(
+    thresholds: Tensor, values: Tensor, counts: Tensor, right: bool, *tables: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """Fill counts (b, m) with the thresholds that each value has passed, some rows at a time so that they stay in the
+    cache; yield these rows of the tables and of the counts."""
     compare = torch.ge if right else torch.gt
-    total = torch.zeros_like(values)
     rows = max(1, _CACHED // max(1, values.shape[1]))
     out = values.new_empty(min(rows, len(values)), values.shape[1])
-    for some, few, count in zip(values.split(rows), thresholds.split(rows), total.split(rows), strict=True):
+    parts = (table.split(rows) for table in (values, thresholds, *tables, counts))
+    for some, few, *rest, count in zip(*parts, strict=True):
         beyond = out[: len(some)]
-        for threshold in few.T[..., None]:
+        first, *others = few.T[..., None]
+        compare(some, first, out=count)
+        for threshold in others:
             count += compare(some, threshold, out=beyond)  # as floats: booleans are written five times slower
-    return total.int()
+        yield (*rest, count)
