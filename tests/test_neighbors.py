@@ -27,6 +27,36 @@ def test_ties_stand_in_gallery_order_whatever_the_blocks(block_rows):
     np.testing.assert_array_equal(found.ids, oracle.nearest(items, items, 10))
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "squared_euclidean", "cosine", "dot", "manhattan"])
+@pytest.mark.parametrize("kind", ["spread", "grid", "far from the origin", "copies", "huge", "with zeros"])
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_many_queries_are_answered_as_each_by_itself(metric, kind, exclude_self):
+    """A million pairs are compared in float32 first; one query at a time is not."""
+    generator = np.random.default_rng(2)
+    items = generator.normal(size=(1100, 6)).astype(np.float32)
+    if kind == "grid":  # ties
+        items = generator.integers(4, size=items.shape).astype(np.float32)
+    if kind == "far from the origin":
+        items = items * 1e-2 + (10 if metric == "cosine" else 1000)  # cosines there are chance
+    if kind == "copies":  # more of them than could be told apart one by one
+        items = items[generator.integers(3, size=len(items))]
+    if kind == "huge":
+        items *= 1e25
+    if kind == "with zeros":
+        items[::7] = 0
+    some = np.sort(generator.permutation(len(items))[:40])
+    for k in (1, 7):
+        found = nearest(items, items, k, metric, exclude_self=exclude_self)
+        again = nearest(items, items, k, metric, exclude_self=exclude_self, block_rows=300)
+        np.testing.assert_array_equal(found.ids, again.ids)
+        for i in some.tolist():
+            others = np.delete(items, i, axis=0) if exclude_self else items
+            alone = nearest(items[i : i + 1], others, k, metric)
+            ids = alone.ids[0] + (exclude_self & (alone.ids[0] >= i))
+            np.testing.assert_array_equal(found.ids[i], ids)
+            np.testing.assert_allclose(found.distances[i], alone.distances[0], rtol=2e-7, atol=0)
+
+
 def test_what_is_missing_is_padded():
     found = nearest([[0.0]], [[3.0], [1.0]], k=4)
     np.testing.assert_array_equal(found.ids, [[1, 0, -1, -1]])

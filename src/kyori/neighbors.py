@@ -18,6 +18,13 @@ from .errors import ArgumentError
 __all__ = ["Matches", "Screen", "distance_blocks", "first_keys", "nearest", "order_bits", "order_keys"]
 
 _BLOCK_ITEMS = 2_000_000  # distances held at a time; with their temporaries about 100 MB, and cache-friendly
+_SCREENED_ITEMS = (
+    32_000_000  # the same in float32 alone: products of many rows at once read the gallery less often
+)
+_LEAST_PAIRS = 2**20  # of a query and an item, from which on a screen is worth making
+_LEAST_ITEMS = 256  # of the gallery, from which on a query's neighbours are few among them
+_LARGEST = 1e18  # length of a vector whose square is far from the end of float32
+_GROUP = 64  # items of which a query looks at the closest first
 _SAME_DIRECTION = 1e-13  # a cosine distance below the rounding of float32 coordinates is 0
 
 
@@ -81,13 +88,73 @@ def nearest(
     available = min(k, len(columns) - exclude_self)
     if available < 1:
         return Matches(ids, distances)
-    for block, found in distance_blocks(rows, columns, metric, block_rows):
+    done = 0
+    if (
+        metric in Screen.METRICS
+        and (block_rows is None or block_rows >= 1)
+        and rows.ndim == columns.ndim == 2
+        and rows.shape[1] == columns.shape[1]
+        and len(rows) * len(columns) >= _LEAST_PAIRS
+        and len(columns) >= max(_LEAST_ITEMS, 4 * available)
+    ):
+        for block, positions, near in _screened(rows, columns, available, metric, block_rows, exclude_self):
+            ids[block, :available], distances[block, :available] = positions, near
+            done = block.stop
+    for part, found in distance_blocks(rows[done:], columns, metric, block_rows):
+        block = slice(done + part.start, done + part.stop)
         if exclude_self:
             found[np.arange(len(found)), np.arange(block.start, block.stop)] = np.inf
         positions = first_keys(order_keys(found), available)
         ids[block, :available] = positions
         distances[block, :available] = np.take_along_axis(found, positions, axis=1)
     return Matches(ids, distances)
+
+
+def _screened(
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    k: int,
+    metric: Distance,
+    block_rows: int | None,
+    exclude_self: bool,
+) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.float32]]]:
+    """Yield a slice of the queries with the columns and the distances ``(b, k)`` of their nearest, block after block.
+
+    Ends early where too much is as close as the nearest, or where float32 cannot hold the numbers.
+    """
+    step = block_rows or max(8, _SCREENED_ITEMS // len(gallery))
+    largest = max(float(np.abs(queries).max()), float(np.abs(gallery).max()))
+    if not largest < _LARGEST / queries.shape[1] ** 0.5:  # nor NaN
+        return
+    screen = Screen(queries, gallery, metric)
+    for start in range(0, len(queries), step):
+        block = slice(start, min(start + step, len(queries)))
+        values = screen.block(block, slice(None))
+        if exclude_self:
+            values[np.arange(len(values)), np.arange(block.start, block.stop)] = np.inf
+        # At least k items lie up to the k-th closest of groups, so what is farther than both errors beyond is none.
+        limit = _kth_of_groups(values, k) + 2 * screen.slack[block]
+        if not np.isfinite(limit).all():
+            return
+        near = np.flatnonzero(values <= np.nextafter(limit.astype(np.float32), np.float32(np.inf))[:, None])
+        if len(near) > len(values) * (16 * k + _GROUP):
+            return
+        row, column = np.divmod(near, len(gallery))
+        exact = screen.exact(block.start + row, column)[0]
+        keys = (row << 32) | (order_bits(exact).astype(np.int64) + (1 << 31))
+        order = np.argsort(keys, kind="stable")  # equal ones stay in gallery order
+        first = np.searchsorted(row, np.arange(len(values)))
+        chosen = order[first[:, None] + np.arange(k)]
+        yield block, column[chosen], exact[chosen]
+
+
+def _kth_of_groups(values: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+    """Return ``(b,)`` the k-th smallest of the minima of groups of columns, of which there are at least k."""
+    m = values.shape[1]
+    size = max(1, min(_GROUP, m // (4 * k)))
+    whole = torch.from_numpy(values[:, : m // size * size])
+    minima = whole.view(len(values), size, -1).amin(1).numpy()
+    return np.partition(minima, k - 1, axis=1)[:, k - 1].astype(np.float64)
 
 
 def distance_blocks(

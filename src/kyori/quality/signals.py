@@ -15,7 +15,6 @@ from ..neighbors import Matches, nearest
 
 __all__ = ["Votes", "centre_scores", "count_votes", "graph"]
 
-_DISTANCES = 2**24  # held at a time, some 400 MB: a large gallery costs more to prepare than to compare
 _BLOCK = 4096  # items whose votes are counted at a time
 _HEARD = 4  # classes that a neighbour's own label may be in doubt between
 _PRIOR = 0.1  # a neighbour keeps its label unless its own neighbours say another one ten times as loudly
@@ -46,10 +45,9 @@ def graph(
     queries: NDArray[np.float32], gallery: NDArray[np.float32], rows: NDArray[np.int64], k: int
 ) -> Matches:
     """Find the k nearest gallery items of each query, itself left out: query i is gallery item ``rows[i]``."""
-    block = max(1, _DISTANCES // max(1, len(gallery)))
     if len(queries) == len(gallery):
-        return nearest(queries, gallery, k, exclude_self=True, block_rows=block)
-    found = nearest(queries, gallery, k + 1, block_rows=block)
+        return nearest(queries, gallery, k, exclude_self=True)
+    found = nearest(queries, gallery, k + 1)
     other = found.ids != rows[:, None]
     other[other.all(axis=1), -1] = False  # more duplicates than neighbours: it is not among its own
     shape = (len(queries), k)
