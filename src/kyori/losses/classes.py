@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .. import distributed
-from ..distances import before_sphere, normalize, sphere_factor
+from ..distances import before_sphere, full_precision, normalize, sphere_factor
 from .rowwise import in_cache
 
 __all__ = ["Change", "Classes", "Largest", "Look", "finite", "lengths"]
@@ -234,7 +234,8 @@ class _LookAtAll(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, plan: _Plan
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        own, best = x.new_zeros(len(x)), x.new_full((len(x),), -torch.inf)
+        if not plan.complete:
+            own, best = x.new_zeros(len(x)), x.new_full((len(x),), -torch.inf)
         factor = None if plan.radius is None else sphere_factor(x, plan.radius)
         x = x if factor is None else x * factor
         others: Tensor | None = None
@@ -278,9 +279,10 @@ class _LookAtAll(torch.autograd.Function):
         plan: _Plan = ctx.plan
         log = _safe(log)
         x_gradient: Tensor | None = None
-        weight_gradient = torch.empty_like(weight)
+        whole = plan.chunk >= len(weight) and weight.ndim == 2  # the one chunk's gradient is that of all
+        weight_gradient = None if whole else torch.empty_like(weight)
         bias_gradient = None if bias is None else torch.empty_like(bias)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             for start in range(0, len(weight), plan.chunk):
                 if kept:
                     z, w, length, unit = kept[:4]
@@ -301,7 +303,10 @@ class _LookAtAll(torch.autograd.Function):
                 rows = slice(start, start + plan.chunk)
                 if weight.ndim == 3:
                     part = part.unflatten(0, (weight.shape[1], -1)).transpose(0, 1)
-                weight_gradient[rows] = part
+                if weight_gradient is None:
+                    weight_gradient = part
+                else:
+                    weight_gradient[rows] = part
                 if bias_gradient is not None:
                     bias_gradient[rows] = g.sum(0)
             if x_gradient is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
-from ..distances import normalize, on_sphere
+from ..distances import full_precision, normalize, on_sphere
 from ..errors import ArgumentError, nearest_name
 from ..relations import integers
 from .classes import Classes, Look, finite
@@ -215,7 +215,7 @@ class ClassLoss(Loss):
             if self.sample is None:
                 nothing = nothing + self.weight.sum() * 0.0
             return x.new_zeros(0) + nothing if reduction == "none" else nothing
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x.device):
             return self._reduce(self.values(x, self._choose(labels)), reduction)
 
     def logits(self, embeddings: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ class ClassLoss(Loss):
         Where each rank holds a shard of the classes, all must ask for the same embeddings.
         """
         check_matrix(embeddings, "embeddings", self.weight.shape[-1])
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with full_precision(embeddings.device):
             x = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
             all_rows = Classes(self.weight, None, x, x, self.unit_vectors).vectors(slice(None))  # type: ignore[arg-type]
             scores = self.scores(x, all_rows)
