@@ -59,11 +59,13 @@ class Leaks:
         lines = []
         if self.classes:
             shown = ", ".join(self.classes[:10]) + (" …" if len(self.classes) > 10 else "")
-            lines.append(f"{len(self.classes)} classes are in training and test: {shown}")
+            many = "1 class is" if len(self.classes) == 1 else f"{len(self.classes)} classes are"
+            lines.append(f"{many} in training and test: {shown}")
         for kind, words in _WORDS.items():
             found = [leak for leak in self.items if leak.kind == kind]
             if found:
-                lines.append(f"{len(found)} test items {words}:")
+                one, many = words
+                lines.append(f"1 test item {one}:" if len(found) == 1 else f"{len(found)} test items {many}:")
                 lines += [
                     f"  {leak.test} = {leak.train} (distance {leak.distance:.4g})" for leak in found[:20]
                 ]
@@ -82,9 +84,12 @@ class Leaks:
 
 
 _WORDS = {
-    "id": "have the id of a training item",
-    "content": "have the vector of a training item to the last bit",
-    "near": "are nearly a training item",
+    "id": ("has the id of a training item", "have the id of a training item"),
+    "content": (
+        "has the vector of a training item to the last bit",
+        "have the vector of a training item to the last bit",
+    ),
+    "near": ("is nearly a training item", "are nearly a training item"),
 }
 
 
@@ -113,8 +118,8 @@ def find_leaks(
     >>> train = VectorTable(ids=["a", "b", "c"], vectors=[[0.0], [1.0], [2.1]], labels=["x", "x", "y"])
     >>> test = VectorTable(ids=["d", "e"], vectors=[[1.0], [9.0]], labels=["x", "z"])
     >>> print(find_leaks(train, test))
-    1 classes are in training and test: x
-    1 test items have the vector of a training item to the last bit:
+    1 class is in training and test: x
+    1 test item has the vector of a training item to the last bit:
       d = b (distance 0)
     """
     check_distance(metric)
