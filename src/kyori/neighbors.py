@@ -18,9 +18,7 @@ from .errors import ArgumentError
 __all__ = ["Matches", "Screen", "distance_blocks", "first_keys", "nearest", "order_bits", "order_keys"]
 
 _BLOCK_ITEMS = 2_000_000  # distances held at a time; with their temporaries about 100 MB, and cache-friendly
-_SCREENED_ITEMS = (
-    32_000_000  # the same in float32 alone: products of many rows at once read the gallery less often
-)
+_SCREENED_ITEMS = 32_000_000  # the same in float32 alone: with many rows the gallery is read less often
 _LEAST_PAIRS = 2**20  # of a query and an item, from which on a screen is worth making
 _LEAST_ITEMS = 256  # of the gallery, from which on a query's neighbours are few among them
 _LARGEST = 1e18  # length of a vector whose square is far from the end of float32
@@ -89,17 +87,9 @@ def nearest(
     if available < 1:
         return Matches(ids, distances)
     done = 0
-    if (
-        metric in Screen.METRICS
-        and (block_rows is None or block_rows >= 1)
-        and rows.ndim == columns.ndim == 2
-        and rows.shape[1] == columns.shape[1]
-        and len(rows) * len(columns) >= _LEAST_PAIRS
-        and len(columns) >= max(_LEAST_ITEMS, 4 * available)
-    ):
-        for block, positions, near in _screened(rows, columns, available, metric, block_rows, exclude_self):
-            ids[block, :available], distances[block, :available] = positions, near
-            done = block.stop
+    for block, positions, near in _screened(rows, columns, available, metric, block_rows, exclude_self):
+        ids[block, :available], distances[block, :available] = positions, near
+        done = block.stop
     for part, found in distance_blocks(rows[done:], columns, metric, block_rows):
         block = slice(done + part.start, done + part.stop)
         if exclude_self:
@@ -120,8 +110,15 @@ def _screened(
 ) -> Iterator[tuple[slice, NDArray[np.int64], NDArray[np.float32]]]:
     """Yield a slice of the queries with the columns and the distances ``(b, k)`` of their nearest, block after block.
 
-    Ends early where too much is as close as the nearest, or where float32 cannot hold the numbers.
+    Ends early, or at once, where that is no gain or cannot be: few pairs, another metric, too much that is as close as
+    the nearest, numbers that float32 cannot hold, arguments that do not fit.
     """
+    fits = metric in Screen.METRICS and queries.ndim == gallery.ndim == 2
+    fits = fits and (block_rows is None or block_rows > 0)
+    if not fits or queries.shape[1] != gallery.shape[1] or not queries.shape[1]:
+        return
+    if len(queries) * len(gallery) < _LEAST_PAIRS or len(gallery) < max(_LEAST_ITEMS, 4 * k):
+        return
     step = block_rows or max(8, _SCREENED_ITEMS // len(gallery))
     largest = max(float(np.abs(queries).max()), float(np.abs(gallery).max()))
     if not largest < _LARGEST / queries.shape[1] ** 0.5:  # nor NaN
