@@ -14,13 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from .distances import Distance, check_distance, distances_to
 from .errors import ArgumentError
+from .threads import in_order
 
-__all__ = ["Matches", "Screen", "distance_blocks", "first_keys", "nearest", "order_bits", "order_keys"]
+__all__ = [
+    "Matches",
+    "Screen",
+    "distance_blocks",
+    "first_keys",
+    "nearest",
+    "order_bits",
+    "order_keys",
+    "row_keys",
+]
 
 _BLOCK_ITEMS = 2_000_000  # distances held at a time; with their temporaries about 100 MB, and cache-friendly
 _SCREENED_ITEMS = 32_000_000  # the same in float32 alone: with many rows the gallery is read less often
 _LEAST_PAIRS = 2**20  # of a query and an item, from which on a screen is worth making
 _LEAST_ITEMS = 256  # of the gallery, from which on a query's neighbours are few among them
+_CACHED_NUMBERS = 65_536  # of float64, from which on temporaries leave the cache: four times the time at 10⁶
 _LARGEST = 1e18  # length of a vector whose square is far from the end of float32
 _GROUP = 64  # items of which a query looks at the closest first
 _SAME_DIRECTION = 1e-13  # a cosine distance below the rounding of float32 coordinates is 0
@@ -124,25 +135,29 @@ def _screened(
     if not largest < _LARGEST / queries.shape[1] ** 0.5:  # nor NaN
         return
     screen = Screen(queries, gallery, metric)
-    for start in range(0, len(queries), step):
-        block = slice(start, min(start + step, len(queries)))
+
+    def first(block: slice) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
         values = screen.block(block, slice(None))
         if exclude_self:
             values[np.arange(len(values)), np.arange(block.start, block.stop)] = np.inf
         # At least k items lie up to the k-th closest of groups, so what is farther than both errors beyond is none.
         limit = _kth_of_groups(values, k) + 2 * screen.slack[block]
         if not np.isfinite(limit).all():
-            return
+            return None
         near = np.flatnonzero(values <= np.nextafter(limit.astype(np.float32), np.float32(np.inf))[:, None])
         if len(near) > len(values) * (16 * k + _GROUP):
-            return
+            return None
         row, column = np.divmod(near, len(gallery))
         exact = screen.exact(block.start + row, column)[0]
-        keys = (row << 32) | (order_bits(exact).astype(np.int64) + (1 << 31))
-        order = np.argsort(keys, kind="stable")  # equal ones stay in gallery order
-        first = np.searchsorted(row, np.arange(len(values)))
-        chosen = order[first[:, None] + np.arange(k)]
-        yield block, column[chosen], exact[chosen]
+        order = np.argsort(row_keys(row, exact), kind="stable")  # equal ones stay in gallery order
+        chosen = order[np.searchsorted(row, np.arange(len(values)))[:, None] + np.arange(k)]
+        return column[chosen], exact[chosen]
+
+    blocks = [slice(start, min(start + step, len(queries))) for start in range(0, len(queries), step)]
+    for block, found in zip(blocks, in_order(first, blocks), strict=False):
+        if found is None:
+            return
+        yield block, *found
 
 
 def _kth_of_groups(values: NDArray[np.float32], k: int) -> NDArray[np.float64]:
@@ -199,6 +214,11 @@ def order_bits(values: NDArray[np.float32]) -> NDArray[np.int32]:
     bits = (values + np.float32(0)).view(np.int32)  # adding 0 turns −0 into 0
     bits ^= (bits >> 31) & 0x7FFFFFFF  # negative floats sort backwards by their bits
     return bits
+
+
+def row_keys(rows: NDArray[np.int64], values: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return ``(p,)`` integers that sort by row, then by value; those of a row begin at ``row << 32``."""
+    return (rows << 32) | (order_bits(values).astype(np.int64) + (1 << 31))
 
 
 def first_keys(keys: NDArray[np.int64], count: int) -> NDArray[np.int64]:
@@ -276,7 +296,7 @@ class Screen:
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return for ``(p,)`` pairs the distance, rounded once to float32, and the value in float64."""
         distances, values = np.empty(len(rows), np.float32), np.empty(len(rows))
-        step = max(1, 1_000_000 // max(1, self._gallery.shape[1]))
+        step = max(1, _CACHED_NUMBERS // max(1, self._gallery.shape[1]))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             a = self._queries[rows[part]].astype(np.float64)

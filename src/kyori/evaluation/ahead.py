@@ -11,6 +11,9 @@ __all__ = ["Ahead", "joined"]
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+_PASSES = 32  # a row is compared with each of so many limits, and each of its values looked up among more
+_SCATTERED = 4  # items are taken one by one when fewer than one in so many matter
+
 
 @dataclass(frozen=True, eq=False)
 class Ahead:
@@ -90,11 +93,26 @@ class Ahead:
                 order = first + np.argsort(self.low[first:last])
                 for of, some in _by_depth(weights[:, order]):
                     limits = self.low[order[: some.shape[1]]]
-                    near = np.flatnonzero(values[row] < limits[-1])
-                    tails = np.cumsum(some[:, ::-1], axis=1)[:, ::-1]
-                    behind = np.searchsorted(limits, values[row, near], side="right")
+                    items, behind = _behind(values[row], limits)
+                    tails = np.zeros((len(of), len(limits) + 1))
+                    np.cumsum(some[:, ::-1], axis=1, out=tails[:, -2::-1])
                     for s, tail in zip(of, tails, strict=True):
-                        totals[s, start + near] += tail[behind]
+                        totals[s, start : start + values.shape[1]][items] += tail.take(behind)
+
+
+def _behind(values: NDArray[np.float32], limits: NDArray[np.float32]) -> tuple[Counts | slice, Counts]:
+    """Return items, with all that are below a limit, and how many of the ascending limits do not lie above each."""
+    below = values < limits[-1]
+    items: Counts | slice = slice(None)
+    if np.count_nonzero(below) * _SCATTERED < len(values):
+        items = np.flatnonzero(below)
+        values = values[items]
+    if len(limits) > _PASSES:
+        return items, np.searchsorted(limits, values, side="right")
+    behind = np.zeros(len(values), np.uint8)
+    for limit in limits:
+        behind += values >= limit
+    return items, behind.astype(np.intp)
 
 
 def _by_depth(weights: Floats) -> Iterator[tuple[list[int], Floats]]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..neighbors import Screen, distance_blocks, first_keys, order_bits, order_keys
+from ..neighbors import Screen, distance_blocks, first_keys, order_keys, row_keys
+from ..threads import in_order, side_by_side
 from .ahead import Ahead
 from .task import Task
 
@@ -70,7 +71,7 @@ def rank_blocks(
         depth: How deep ranks are asked for, besides that of the first positive.
         rows: The queries to do; all when left out.
         block_rows: Queries of a block; chosen by the memory when left out.
-        memory: Bytes that the working arrays of a block may take, on top of the vectors.
+        memory: Bytes that the working arrays of the blocks in work may take, on top of the vectors.
         ahead: Whether it is wanted what stands before each positive (of those that are not left out).
         listed: Whether that should be a list for every row.
 
@@ -90,15 +91,15 @@ def rank_blocks(
     few = int(positives.sum()) * _FEW <= q * m
     if task.metric in Screen.METRICS and few and m >= _LEAST_ITEMS:
         screen = Screen(task.queries, task.gallery, task.metric)
-        step = block_rows or max(1, min(1024, budget // ((64 if listed else 16) * min(m, _WIDTH))))
-        for start in range(todo.start, todo.stop, step):
-            block = slice(start, min(start + step, todo.stop))
-            ranks = _screened(task, screen, block, ahead, listed)
+        share = budget if memory is None else memory // side_by_side()
+        step = block_rows or max(1, min(1024, share // ((64 if listed else 16) * min(m, _WIDTH))))
+        blocks = [slice(start, min(start + step, todo.stop)) for start in range(todo.start, todo.stop, step)]
+        for ranks in in_order(lambda block: _screened(task, screen, block, ahead, listed), blocks):
             if ranks is None:  # a poor embedding: the other blocks will not be better
-                todo = slice(start, todo.stop)
                 break
             yield ranks
-        else:
+            todo = slice(ranks.rows.stop, todo.stop)
+        if todo.start == todo.stop:
             return
     yield from _sorted(task, todo, depth, positives, block_rows, budget // 2 if ahead else budget, ahead)
 
@@ -236,7 +237,7 @@ class _Question:
             close[wide] = False
             flat = np.flatnonzero(close)
             row, column = np.divmod(flat, values.shape[1])
-            keys.append(_keys(row, values.ravel()[flat]))
+            keys.append(row_keys(row, values.ravel()[flat]))
             columns.append(column + start)
             for i in wide.tolist():
                 self._count(i, values[i], start, closer, of, rivals)
@@ -271,8 +272,8 @@ class _Question:
         narrow[wide] = False
         asked = np.flatnonzero(narrow[self.query])
         query = self.query[asked]
-        from_ = np.searchsorted(keys, _keys(query, self.low[asked]), side="left")
-        to = np.searchsorted(keys, _keys(query, self.high[asked]), side="right")
+        from_ = np.searchsorted(keys, row_keys(query, self.low[asked]), side="left")
+        to = np.searchsorted(keys, row_keys(query, self.high[asked]), side="right")
         starts = np.searchsorted(keys, np.arange(len(self.limit) + 1) << 32)
         closer[asked] = from_ - starts[query]
         # The window of a positive holds itself; whatever else is in it is too close to be told apart by float32.
@@ -295,21 +296,22 @@ class _Question:
         rivals: list[Counts],
     ) -> None:
         """Answer for one row out of all its values (of one block of columns)."""
-        first, last = self.starts[row], self.starts[row + 1]
-        if last - first > _PASSES:
+        part = slice(self.starts[row], self.starts[row + 1])
+        low, high, own = self.low[part], self.high[part], self.column[part] - start
+        if len(low) > _PASSES:
             ordered = np.sort(values)
-            below = np.searchsorted(ordered, self.low[first:last], side="left")
-            about = np.searchsorted(ordered, self.high[first:last], side="right") - below
+            below = np.searchsorted(ordered, low, side="left")
+            others = np.searchsorted(ordered, high, side="right") - below - ((own >= 0) & (own < len(values)))
+            crowded = np.flatnonzero(others)
         else:
-            below = np.array([np.count_nonzero(values < low) for low in self.low[first:last]])
-            about = np.array([np.count_nonzero(values <= high) for high in self.high[first:last]]) - below
-        closer[first:last] += below
-        own = self.column[first:last] - start
-        about_others = about - ((own >= 0) & (own < len(values)))
-        for p in first + np.flatnonzero(about_others):
-            columns = np.flatnonzero((values >= self.low[p]) & (values <= self.high[p]))
-            of.append(np.full(len(columns), p))
-            rivals.append(columns + start)
+            below = np.array([np.count_nonzero(values < limit) for limit in low])
+            crowded = np.arange(len(low))
+        closer[part] += below
+        for p in crowded:
+            columns = np.flatnonzero((values >= low[p]) & (values <= high[p]))
+            if len(columns) > (0 <= own[p] < len(values)):  # more than the positive itself
+                of.append(np.full(len(columns), part.start + p))
+                rivals.append(columns + start)
 
 
 def _scanned(
@@ -333,11 +335,6 @@ def _scanned(
             yield start, values
 
     return scan
-
-
-def _keys(query: Counts, values: NDArray[np.float32]) -> Counts:
-    """Return integers that sort by query, then by value."""
-    return (query << 32) | (order_bits(values).astype(np.int64) + (1 << 31))
 
 
 def _rounded(values: NDArray[np.float64], direction: int) -> NDArray[np.float32]:
