@@ -43,11 +43,10 @@ def test_an_error_ends_it_and_gives_the_threads_back(two_threads):
             raise ValueError("three")
         return item
 
-    found = []
+    found = in_order(work, range(100))
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="three"):
-        for result in in_order(work, range(100)):
-            found.append(result)
-    assert found == [0, 1, 2]
+        next(found)
     assert blas_threads() == {2}
 
 
@@ -88,6 +87,8 @@ def test_the_answers_do_not_depend_on_the_number_of_threads(spread):
     assert list(one) == list(two)
     for name in one:
         assert one[name].value == two[name].value
-        np.testing.assert_allclose([one[name].low, one[name].high], [two[name].low, two[name].high], rtol=1e-9)
+        np.testing.assert_allclose(
+            [one[name].low, one[name].high], [two[name].low, two[name].high], rtol=1e-9
+        )
     np.testing.assert_array_equal(near.ids, same.ids)
     np.testing.assert_array_equal(near.distances, same.distances)

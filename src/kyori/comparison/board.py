@@ -15,6 +15,7 @@ from ..errors import ArgumentError, nearest_name
 from ..files import write_atomic
 from ..report import Trial
 from . import document, tables
+from .leaks import Leak
 from .methods import BASELINES
 from .power import power_of
 from .ranks import Ranks, rank_methods
@@ -98,6 +99,7 @@ class Board:
         unit: What the intervals resample: ``"query"``, or ``"class"`` where the claim is about unseen classes.
         failures: Cells that should be here and are not, each with its reason.
         sources: What each data set was opened from, by its name among the cells; paths as they were given.
+        leaks: What training sees of the test parts, such as copies of its items.
     """
 
     data: str
@@ -108,6 +110,7 @@ class Board:
     unit: Literal["query", "class"] = "query"
     failures: tuple[Failure, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    leaks: tuple[Leak, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.cells:
@@ -355,4 +358,6 @@ class Board:
         return tables.csv_text(self)
 
     def __str__(self) -> str:
-        return "\n".join([leaderboard(self.rows(), self.measure), *map(str, self.failures)])
+        return "\n".join(
+            [leaderboard(self.rows(), self.measure), *map(str, self.failures), *map(str, self.leaks)]
+        )

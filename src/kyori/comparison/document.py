@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import FileFormatError
 from ..results import Result, Results
 from ..vectors import VectorTable
+from .leaks import Leak
 from .ranks import Ranks
 from .statistics import Comparison, Estimate, Power, Row
 
@@ -32,6 +33,7 @@ def to_json(board: Board) -> str:
         "budget": dict(board.budget),
         "command": board.command,
         "failures": [vars(failure) for failure in board.failures],
+        "leaks": [vars(leak) for leak in board.leaks],
         "winner": board.winner,
         "recommendation": board.recommendation(),
         "rows": [
@@ -117,6 +119,7 @@ def from_json(
             command=str(read["command"]),
             unit=read.get("unit", "query"),
             failures=tuple(failure_type(**entry) for entry in read.get("failures", ())),
+            leaks=tuple(_leak(entry) for entry in read.get("leaks", ())),
             sources={str(name): str(place) for name, place in read.get("sources", {}).items()},
         )
         # The values of queries are not in the file: what they gave stands there, and is taken as it is.
@@ -126,6 +129,10 @@ def from_json(
         return board
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FileFormatError(f"{where} is damaged or does not hold a board of Kyori: {error!r}") from error
+
+
+def _leak(entry: Mapping[str, Any]) -> Leak:
+    return Leak(**{**entry, "examples": tuple(tuple(example) for example in entry["examples"])})
 
 
 def _row(entry: Mapping[str, Any]) -> Row:

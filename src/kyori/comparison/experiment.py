@@ -7,12 +7,13 @@ import json
 import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ArgumentError, nearest_name
+from ..errors import ArgumentError, DataWarning, nearest_name
 from ..evaluation.measures import plan_measures
 from ..runs import resolve_config, short_name
 from ..training import RunConfig
@@ -143,6 +144,9 @@ def compare(
         grid, base, chosen = _prepare(
             data, labels, methods, seeds, folds, unseen, measure, trials, place, config, progress, options
         )
+        leaks = grid.leaks()
+        for leak in leaks:
+            warnings.warn(str(leak), DataWarning, stacklevel=2)
         cells, failures = grid.run(jobs=jobs, threads=threads, measure=measure, progress=progress)
         if folder is None:
             cells = tuple(replace(cell, folder=None) for cell in cells)
@@ -159,6 +163,7 @@ def compare(
             ),
             failures=failures,
             sources=grid.sources,
+            leaks=leaks,
         )
         if folder is not None:
             file, page = folder / "board.json", folder / "report.html"

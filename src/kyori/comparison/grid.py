@@ -23,6 +23,7 @@ from .board import Cell, Failure
 from .budget import equal_batches, method_config, with_batch_size
 from .cells import Task, finished_cell, place_of
 from .folding import Folding
+from .leaks import Leak, find_leaks
 from .methods import Method
 from .spaces import space_of
 from .tuning import need_optuna
@@ -64,6 +65,11 @@ class Grid:
         """What each data set was opened from, by its name on the board: a path, or a built-in name."""
         names = dict.fromkeys(name for name, _ in self.splits)
         return {name: folding.source.name for name, folding in zip(names, self.foldings, strict=True)}
+
+    def leaks(self) -> tuple[Leak, ...]:
+        """Return what training sees of the test parts; all items, or their files, are read once."""
+        names = dict.fromkeys(name for name, _ in self.splits)
+        return find_leaks(dict(zip(names, self.foldings, strict=True)), self.splits)
 
     def finished(self, task: Task) -> Cell | None:
         """Return the cell of a task, if it is finished already."""

@@ -206,6 +206,16 @@ def _leaderboard(board: Board, methods: Sequence[Method], words: Words) -> list[
     missing = [
         words("board.missing", cell=str(failure).removeprefix("missing: ")) for failure in board.failures
     ]
+    leaks = [
+        words(
+            f"board.leak.{leak.kind}",
+            found=f"{leak.found:,}",
+            of=f"{leak.of:,}",
+            data=leak.dataset,
+            named=leak.named,
+        )
+        for leak in board.leaks
+    ]
     several = len({cell.place for cell in board.cells}) > 1
     first = [words("board.first", place=_place(board.of(board.winner)[0], words))] if several else []
     return [
@@ -217,7 +227,7 @@ def _leaderboard(board: Board, methods: Sequence[Method], words: Words) -> list[
             best=frozenset(i for i, row in enumerate(rows) if row.method == board.winner),
             text_columns=2,
         ),
-        *([Prose([*missing, *first], "note")] if missing or first else []),
+        *([Prose([*missing, *leaks, *first], "note")] if missing or leaks or first else []),
         Details(words("board.all"), _all_measures(rows, words)),
     ]
 

@@ -86,7 +86,7 @@ def markdown(board: Board) -> str:
             [f"**{cell}**" for cell in escaped[:2]] + escaped[2:] if cells[0] == board.winner else escaped
         )
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    below = [_escape_markdown(text) for text in (*map(str, board.failures), board.recommendation())]
+    below = [_escape_markdown(text) for text in (*_notes(board), board.recommendation())]
     return "\n\n".join([table, *below]) + "\n"
 
 
@@ -99,7 +99,7 @@ def latex(board: Board) -> str:
         if cells[0] == board.winner:
             escaped[:2] = [rf"\textbf{{{cell}}}" for cell in escaped[:2]]
         body.append(" & ".join(escaped) + r" \\")
-    notes = [f"% {' '.join(str(failure).split())}" for failure in board.failures]
+    notes = [f"% {' '.join(note.split())}" for note in _notes(board)]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
@@ -118,6 +118,10 @@ def latex(board: Board) -> str:
             "",
         ]
     )
+
+
+def _notes(board: Board) -> list[str]:
+    return [*map(str, board.failures), *map(str, board.leaks)]
 
 
 def csv_text(board: Board) -> str:
