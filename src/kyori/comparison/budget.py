@@ -163,19 +163,15 @@ def _amount(values: Iterable[int]) -> int | str:
     return found[0] if len(found) == 1 else f"{found[0]:,}–{found[-1]:,}"
 
 
-def _seen(cells: Sequence[Cell]) -> str:
-    """What each method was trained on, methods with the same amount together."""
-    amounts: dict[str, list[str]] = {}
+def _seen(cells: Sequence[Cell]) -> dict[str, int | str]:
+    """What each method was trained on: a number of items, their range, or words."""
+    found = {}
     for method in dict.fromkeys(cell.method for cell in cells):
         own = [cell for cell in cells if cell.method == method]
         seen = [cell.items_seen for cell in own if cell.items_seen is not None]
-        if seen:
-            amount = _amount(seen)
-            text = f"{amount:,} items" if isinstance(amount, int) else f"{amount} items"
-        else:
-            text = "all training items, no epochs" if any(cell.parameters for cell in own) else "nothing"
-        amounts.setdefault(text, []).append(method)
-    return "; ".join(f"{', '.join(names)}: {text}" for text, names in amounts.items())
+        untrained = "all training items, no epochs" if any(cell.parameters for cell in own) else "nothing"
+        found[method] = _amount(seen) if seen else untrained
+    return found
 
 
 def chosen_values(cells: Sequence[Cell]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -173,8 +173,7 @@ def _facts(board: Board, words: Words) -> list[tuple[object, object]]:
     facts += [(words("fact.folds"), folds)] if folds > 1 else []
     facts += [(words("fact.datasets"), datasets)] if datasets > 1 else []
     facts += [
-        (words.or_else(f"budget.{key}", key), _allowed(key, value, words))
-        for key, value in board.budget.items()
+        (words.or_else(f"budget.{key}", key), _allowed(value, words)) for key, value in board.budget.items()
     ]
     total = sum(cell.seconds for cell in board.cells)
     return [
@@ -184,19 +183,18 @@ def _facts(board: Board, words: Words) -> list[tuple[object, object]]:
     ]
 
 
-def _allowed(key: str, value: object, words: Words) -> str:
-    """Return a part of the budget as it is shown."""
+def _allowed(value: object, words: Words) -> str:
+    """Return a part of the budget as it is shown; one that is given by method with equal ones together."""
     if isinstance(value, int):
         return f"{value:,}"
-    if key != "seen_by_method":
+    if not isinstance(value, Mapping):
         return words.or_else(f"value.{value}", str(value))
-    shown = []
-    for part in str(value).split("; "):
-        methods, _, text = part.rpartition(": ")
-        number = text.removesuffix(" items")
-        amount = words.or_else(f"value.{text}", text)
-        shown.append(f"{methods}: {amount if number == text else words('value.so_many_items', n=number)}")
-    return "; ".join(shown)
+    together: dict[str, list[str]] = {}
+    for method, amount in value.items():
+        number = f"{amount:,}" if isinstance(amount, int) else amount
+        shown = words.or_else(f"value.{amount}", words("value.so_many_items", n=number))
+        together.setdefault(shown, []).append(method)
+    return "; ".join(f"{', '.join(methods)}: {shown}" for shown, methods in together.items())
 
 
 def _leaderboard(board: Board, methods: Sequence[Method], words: Words) -> list[Section]:
