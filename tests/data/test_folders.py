@@ -86,9 +86,35 @@ def test_classes_that_are_named_like_splits(tmp_path):
             save(tmp_path / "mixed" / name / "sub" / f"{number}.png")
             save(tmp_path / "mixed" / "car" / f"{number}.png")
     assert open_source(tmp_path / "flat").class_names == ("test", "train")
-    mixed = open_source(tmp_path / "mixed")
+    with pytest.warns(DataWarning, match="test, train are read as classes .* because of the pictures in car"):
+        mixed = open_source(tmp_path / "mixed")
     assert mixed.class_names == ("car", "test", "train")
     assert "split" not in mixed.columns
+
+
+def test_a_run_beside_the_parts_is_no_class(tmp_path):
+    """`kyori compare .` writes its runs into the folder that it reads."""
+    for split in ("train", "test"):
+        for label in "ab":
+            save(tmp_path / split / label / "0.png")
+            save(tmp_path / split / label / "1.png")
+    (tmp_path / "runs" / "compare" / "cells").mkdir(parents=True)
+    (tmp_path / "runs" / "compare" / "board.json").write_text("{}")
+    with pytest.warns(DataWarning, match=r"folders without any picture: runs \(1 in all\)"):
+        source = open_source(tmp_path)
+    assert source.class_names == ("a", "b")
+    assert len(source.part("train")) == len(source.part("test")) == 4
+
+
+def test_a_part_without_classes_makes_parts_classes_and_says_so(tmp_path):
+    for name in ("train/a", "train/b", "test"):
+        save(tmp_path / name / "0.png")
+        save(tmp_path / name / "1.png")
+    with pytest.warns(
+        DataWarning, match="test, train are read as classes .* because of the pictures in test"
+    ):
+        source = open_source(tmp_path)
+    assert source.class_names == ("test", "train")
 
 
 def test_numbered_classes_are_ordered_by_number(tmp_path):

@@ -36,8 +36,9 @@ def open_folder(root: Path, opening: Opening) -> Source:
 
     A folder of pictures without any folder in it is a source without labels.
 
-    Ids are paths relative to `root` with forward slashes. When all folders in `root` are named like splits
-    (train, training, val, valid, validation, test, testing) and hold folders, these are the classes.
+    Ids are paths relative to `root` with forward slashes. When folders in `root` are named like splits (train,
+    training, val, valid, validation, test, testing) and hold folders, these are the classes, unless there are pictures
+    in other folders too.
 
     Raises:
         DataError: The folder is empty, or has no class folders, or no pictures in them.
@@ -45,7 +46,7 @@ def open_folder(root: Path, opening: Opening) -> Source:
     """
     listing = Listing()
     folders, loose = _entries(root)
-    given = _split_folders(folders)
+    given = _split_folders(root, folders, listing)
     flat = [path for path in loose if path.lower().endswith(SUFFIXES)] if not folders else []
     listing.paths.extend(flat)
     for path in loose:
@@ -74,7 +75,7 @@ def open_folder(root: Path, opening: Opening) -> Source:
     if listing.empty:
         listed = some([_relative(folder, root) for folder in listing.empty])
         warnings.warn(
-            f"{root}: class folders without any picture: {listed} ({len(listing.empty)} in all).",
+            f"{root}: folders without any picture: {listed} ({len(listing.empty)} in all).",
             DataWarning,
             stacklevel=2,
         )
@@ -85,10 +86,32 @@ def _relative(path: str, root: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _split_folders(folders: list[str]) -> list[tuple[str, str]]:
-    """(split, folder) pairs when every folder is named like a split and holds folders, else nothing."""
+def _split_folders(root: Path, folders: list[str], listing: Listing) -> list[tuple[str, str]]:
+    """(split, folder) pairs of the folders that are named like a split and hold folders; none where others are classes.
+
+    Other folders without a picture, such as those of runs, are noted in `listing`.
+    """
     named = [(SPLIT_ALIASES.get(os.path.basename(folder).lower(), ""), folder) for folder in folders]
-    return sorted(named) if all(split and _holds_folders(folder) for split, folder in named) else []
+    given = sorted((split, folder) for split, folder in named if split and _holds_folders(folder))
+    others = sorted(set(folders) - {folder for _, folder in given})
+    if not given or not others:
+        return given
+    beside = Listing()
+    for folder in others:
+        _list_class(folder, beside, "")
+    if not beside.paths:
+        listing.empty.extend(others)
+        listing.unreadable.extend(beside.unreadable)
+        return given
+    parts = [os.path.basename(folder) for split, folder in named if split]
+    if len(parts) > 1:
+        warnings.warn(
+            f"{root}: {some(parts)} are read as classes and not as parts, because of the pictures in"
+            f" {some(sorted(set(beside.labels)))}. Move them away to have parts.",
+            DataWarning,
+            stacklevel=3,
+        )
+    return []
 
 
 def _holds_folders(folder: str) -> bool:
