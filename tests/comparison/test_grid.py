@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import kyori
 from kyori.cli.main import run
@@ -464,3 +465,15 @@ def test_warnings_of_a_process_are_heard_here():
     y[:10] += 6 + np.arange(10)  # classes of one item: the losses of pairs leave them out, and say so
     with pytest.warns(DataWarning, match=r"triplet \(seed 0, arrays\): .* left out of the batches"):
         kyori.compare((X, y), methods=["triplet"], seeds=1, epochs=1, jobs=2, batch_size=16)
+
+
+def test_data_that_are_named_by_a_dot_are_shown_by_the_folders_name(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / "shoes" / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(np.full((4, 4), 20 * i + ord(name) % 2, np.uint8)).save(
+                tmp_path / f"shoes/{name}/{i}.png"
+            )
+    monkeypatch.chdir(tmp_path / "shoes")
+    assert plan(".", methods=["raw"]).data == "shoes"
+    assert plan("../shoes", methods=["raw"]).data == "../shoes"

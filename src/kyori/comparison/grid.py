@@ -57,8 +57,11 @@ class Grid:
 
     @property
     def data(self) -> str:
-        """The data as the user named them."""
-        return ", ".join(self.sources) if len(self.sources) > 1 else self.foldings[0].source.name
+        """The data as the user named them; a folder that was named by dots by its own name."""
+        if len(self.sources) > 1:
+            return ", ".join(self.sources)
+        name = self.foldings[0].source.name
+        return name if Path(name).name.strip(".") else short_name(name)
 
     @property
     def sources(self) -> dict[str, str]:

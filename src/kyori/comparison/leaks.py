@@ -14,7 +14,7 @@ from .folding import Folding
 __all__ = ["Leak", "find_leaks"]
 
 _DIGESTED = 1024  # items at a time
-_EXAMPLES = 10
+_EXAMPLES, _SHOWN = 10, 5
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Leak:
 
     @property
     def named(self) -> str:
-        """The examples in a line, ``a = b, c = d …``."""
-        return ", ".join(map(" = ".join, self.examples)) + " …" * (self.found > len(self.examples))
+        """The first of them in a line, ``a = b, c = d …``."""
+        return ", ".join(map(" = ".join, self.examples[:_SHOWN])) + " …" * (self.found > _SHOWN)
 
     def __str__(self) -> str:
         are = "is" if self.found == 1 else "are"

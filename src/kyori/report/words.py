@@ -106,15 +106,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "board.trials": ("Trials", "探索回数"),
     "board.missing": ("Missing: {cell}", "欠けている結果：{cell}"),
     "board.leak.items": (
-        "Of {of} test items of {data}, {found} are copies of training or validation items, so memory alone answers "
-        "them: {named}. `kyori duplicates` finds near copies too.",
-        "{data} のテストデータ {of} 件のうち {found} 件は学習データか検証データの複製で、覚えているだけで答えられます："
-        "{named}。ほぼ同じものは `kyori duplicates` で探せます。",
+        "Of {of} test items of {data}, {found} are copies of training or validation items ({named}), so that memory "
+        "alone answers them. The command kyori duplicates finds near copies too.",
+        "{data} のテストデータ {of} 件のうち {found} 件は学習データか検証データの複製で（{named}）、覚えているだけで"
+        "答えられます。ほぼ同じものは kyori duplicates で探せます。",
     ),
     "board.leak.classes": (
-        "Of {of} test classes of {data}, {found} are in the training too and the others are unseen: {named}.",
-        "{data} のテストのクラス {of} 個のうち {found} 個は学習データにもあり、残りは学習していないクラスです："
-        "{named}。",
+        "Of {of} test classes of {data}, {found} are in the training too ({named}); the others are unseen.",
+        "{data} のテストのクラス {of} 個のうち {found} 個は学習データにもあります（{named}）。残りは学習していない"
+        "クラスです。",
     ),
     "board.first": (
         "The pictures below are of {place}; the table is of all.",
