@@ -298,20 +298,23 @@ class _Question:
         """Answer for one row out of all its values (of one block of columns)."""
         part = slice(self.starts[row], self.starts[row + 1])
         low, high, own = self.low[part], self.high[part], self.column[part] - start
+        itself = (own >= 0) & (own < len(values))
         if len(low) > _PASSES:
             ordered = np.sort(values)
             below = np.searchsorted(ordered, low, side="left")
-            others = np.searchsorted(ordered, high, side="right") - below - ((own >= 0) & (own < len(values)))
-            crowded = np.flatnonzero(others)
+            crowded = np.flatnonzero(np.searchsorted(ordered, high, side="right") - below > itself)
+            columns = [np.flatnonzero((values >= low[p]) & (values <= high[p])) for p in crowded]
         else:
-            below = np.array([np.count_nonzero(values < limit) for limit in low])
-            crowded = np.arange(len(low))
+            below, crowded, columns = np.zeros(len(low), np.int64), [], []
+            for p in range(len(low)):
+                before, until = values < low[p], values <= high[p]
+                below[p] = np.count_nonzero(before)
+                if np.count_nonzero(until) - below[p] > itself[p]:
+                    crowded.append(p)
+                    columns.append(np.flatnonzero(until != before))
         closer[part] += below
-        for p in crowded:
-            columns = np.flatnonzero((values >= low[p]) & (values <= high[p]))
-            if len(columns) > (0 <= own[p] < len(values)):  # more than the positive itself
-                of.append(np.full(len(columns), part.start + p))
-                rivals.append(columns + start)
+        of += [np.full(len(found), part.start + p) for p, found in zip(crowded, columns, strict=True)]
+        rivals += [found + start for found in columns]
 
 
 def _scanned(
