@@ -302,19 +302,20 @@ class _Question:
         if len(low) > _PASSES:
             ordered = np.sort(values)
             below = np.searchsorted(ordered, low, side="left")
-            crowded = np.flatnonzero(np.searchsorted(ordered, high, side="right") - below > itself)
-            columns = [np.flatnonzero((values >= low[p]) & (values <= high[p])) for p in crowded]
+            crowded = np.flatnonzero(np.searchsorted(ordered, high, side="right") - below > itself).tolist()
+            near = [np.flatnonzero((values >= low[p]) & (values <= high[p])) for p in crowded]
         else:
-            below, crowded, columns = np.zeros(len(low), np.int64), [], []
+            below = np.zeros(len(low), np.int64)
+            crowded, near = [], []
             for p in range(len(low)):
                 before, until = values < low[p], values <= high[p]
                 below[p] = np.count_nonzero(before)
                 if np.count_nonzero(until) - below[p] > itself[p]:
                     crowded.append(p)
-                    columns.append(np.flatnonzero(until != before))
+                    near.append(np.flatnonzero(until != before))
         closer[part] += below
-        of += [np.full(len(found), part.start + p) for p, found in zip(crowded, columns, strict=True)]
-        rivals += [found + start for found in columns]
+        of += [np.full(len(columns), part.start + p) for p, columns in zip(crowded, near, strict=True)]
+        rivals += [columns + start for columns in near]
 
 
 def _scanned(
