@@ -85,8 +85,8 @@ class AngularLoss(PairwiseLoss):
         """Σ over the positives of each anchor of a group, (r,)."""
         t = math.tan(self.angle) ** 2
         kin = y.index_select(0, columns)
-        from_anchor = torch.exp(-4 * t * torch.where(negative, D, torch.inf))
-        from_positive = torch.exp(4 * t * (kin @ y.T - 1.0))
+        from_anchor = torch.where(negative, D, torch.inf).mul_(-4 * t).exp_()
+        from_positive = (kin @ y.T).sub_(1.0).mul_(4 * t).exp_()
         both = (from_anchor @ from_positive.T).clamp(min=torch.finfo(D.dtype).tiny)
         cosine = 1.0 - D.index_select(1, columns)
         return (softplus(both.log() + 8 * t - 2 * (1 + t) * cosine) * positive.index_select(1, columns)).sum(
