@@ -144,3 +144,85 @@ def test_columns_belong_to_manifests(photos):
         open_source(photos, columns=["colour"])
     with pytest.raises(ArgumentError, match="columns= belongs to manifests"):
         open_source((np.zeros((2, 3)), [0, 1]), columns=["colour"])
+
+
+class Frame:
+    """A table in memory of a library that only shares Arrow's protocol, as Polars does."""
+
+    def __init__(self, **columns):
+        self._table = pa.table(columns)
+        self.columns = list(columns)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.stack([column.to_numpy() for column in self._table.columns], axis=1)
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def frames(**columns):
+    found = [pa.table(columns), Frame(**columns)]
+    try:
+        import pandas
+    except ImportError:
+        return found
+    return [*found, pandas.DataFrame(columns, index=np.arange(len(next(iter(columns.values())))) + 7)]
+
+
+def test_a_table_in_memory_is_rows_of_numbers_with_their_labels():
+    for frame in frames(
+        a=[1.0, 2.0, 3.0], label=["x", "y", "x"], b=[4, 5, 6], split=["train", "train", "test"]
+    ):
+        source = open_source(frame)
+        assert source.load([0, 2]).tolist() == [[1.0, 4.0], [3.0, 6.0]]
+        assert (source.labels.tolist(), source.class_names) == ([0, 1, 0], ("x", "y"))
+        assert source.columns["split"].tolist() == ["train", "train", "test"]
+    for frame in frames(a=[1.0, 2.0], wine=[3, 1]):
+        source = open_source(frame, label="wine", features="a")
+        assert (source.item_shape, source.class_names) == ((1,), ("1", "3"))
+        assert open_source(frame).labels is None, "no column is called label: numbers and nothing else"
+        assert open_source(frame, labels=[0, 1]).item_shape == (2,)
+
+
+def test_a_table_in_memory_is_a_manifest(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    paths = ["ant/0.png", "ant/1.png", "bee/0.png", "bee/1.png"]
+    for frame in frames(path=paths, label=["ant", "ant", "bee", "bee"], colour=list("rgbw")):
+        source = open_source(frame, columns=["colour"])
+        assert source.kind == "image"
+        assert source.columns["colour"].tolist() == list("rgbw")
+        with pytest.raises(DataError, match="table: unknown column 'colour'"):
+            open_source(frame)
+    for frame in frames(text=["one", "two"], label=[1, 2]):
+        assert open_source(frame).kind == "text"
+
+
+def test_wrong_tables_in_memory_say_what_is_wrong():
+    for frame in frames(a=[1.0, None], label=["x", "y"]):
+        with pytest.raises(DataError, match="row 2 has no value in the column 'a'"):
+            open_source(frame)
+    for frame in frames(a=["u", "v"], label=["x", "y"]):
+        with (
+            pytest.warns(DataWarning, match="hold no numbers are left out: a"),
+            pytest.raises(DataError, match="no column holds"),
+        ):
+            open_source(frame)
+    for frame in frames(a=[1.0, 2.0], label=["x", "y"]):
+        with pytest.raises(DataError, match="no column 'lable' for the labels; did you mean 'label'"):
+            open_source(frame, label="lable")
+        with pytest.raises(DataError, match="features names 'c'"):
+            open_source(frame, features=["c"])
+    for frame in frames(a=[1.0, 2.0], kind=["x", "y"]):
+        with pytest.raises(
+            DataError, match=r"no column is called label .* got a, kind\. Name the labels' column"
+        ):
+            open_source(frame)
+    for frame in frames(label=np.array([], str)):
+        with pytest.raises(DataError, match="there are no rows"):
+            open_source(frame)
+
+
+def test_columns_without_numbers_are_left_out_with_a_word():
+    for frame in frames(a=[1.0, 2.0], name=["u", "v"], label=["x", "y"]):
+        with pytest.warns(DataWarning, match="left out: name"):
+            assert open_source(frame).item_shape == (1,)

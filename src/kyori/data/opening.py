@@ -41,6 +41,8 @@ def open_source(
             folders of them;
             a CSV, TSV, JSON-lines or Parquet manifest with the columns ``path`` and ``label`` (pictures), ``text`` and
             ``label`` (texts), or ``anchor``, ``positive`` and any ``negative…`` (pairs of texts);
+            a table in memory (of pandas, Polars or Arrow) with the columns of a manifest, paths being relative to the
+            working directory, or with a column ``label`` beside columns of numbers: each row is a vector of them;
             a ``.txt`` file, one text a line, without labels;
             a folder of MNIST idx files, gzipped or not;
             an ``.npz`` file with ``X`` and ``y``;
@@ -109,9 +111,14 @@ def open_source(
         raise ArgumentError(
             f"items={items!r} belongs to numbers: arrays, Datasets, .npz files, shards; got {_named(data)}."
         )
-    if (label or opening.features) and Path(str(data)).suffix.lower() not in TABLES:
+    if labels is None and _is_frame(data):
+        from . import tables
+
+        if (frame := tables.read_frame(data, opening)) is not None:
+            return tables.open_frame(frame, opening, columns)
+    if (label or opening.features) and (_is_frame(data) or Path(str(data)).suffix.lower() not in TABLES):
         raise ArgumentError(
-            f"label= and features= name columns of manifests ({', '.join(TABLES)}); got {data!r}."
+            f"label= and features= name columns of manifests ({', '.join(TABLES)}); got {_named(data)}."
         )
     if isinstance(data, (str, Path)):
         if labels is not None:
@@ -216,8 +223,13 @@ def _may_hold_numbers(data: str | Path) -> bool:
     return Path(data).suffix.lower() == ".npz"
 
 
+def _is_frame(data: Any) -> bool:
+    """Whether `data` is a table in memory, of whatever library."""
+    return hasattr(data, "columns") and (hasattr(data, "__arrow_c_stream__") or hasattr(data, "iloc"))
+
+
 def _named(data: Any) -> str:
-    return repr(str(data)) if isinstance(data, (str, Path)) else "texts"
+    return repr(str(data)) if isinstance(data, (str, Path)) else type(data).__name__
 
 
 def read_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

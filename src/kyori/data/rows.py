@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from ..errors import DataError, nearest_name
 from .sources import ArrayStore, Opening, Source, encode_labels, split_names
 
-__all__ = ["open_rows"]
+__all__ = ["KEPT", "numeric_columns", "open_rows"]
 
 KEPT = ("id", "split", "category", "sequence")  # what they mean in every manifest
 
@@ -59,7 +59,7 @@ def open_rows(path: Path, table: pa.Table, opening: Opening) -> Source:
 def _wanted(path: Path, table: pa.Table, opening: Opening, label: str) -> list[str]:
     names = table.column_names
     if opening.features == ("numeric",):
-        found = [name for name in names if name not in (label, *KEPT) and _is_numeric(table[name])]
+        found = numeric_columns(table, label)
         if not found:
             raise DataError(f"{path}: no column holds numbers only; got the columns {', '.join(names)}.")
         return found
@@ -72,6 +72,11 @@ def _wanted(path: Path, table: pa.Table, opening: Opening, label: str) -> list[s
             f"{path}: features must be different columns without the label; got {', '.join(opening.features)}."
         )
     return list(opening.features)
+
+
+def numeric_columns(table: pa.Table, label: str) -> list[str]:
+    """The columns that hold numbers only, in order, without the label and those with a meaning of their own."""
+    return [name for name in table.column_names if name not in (label, *KEPT) and _is_numeric(table[name])]
 
 
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,7 +2,9 @@
 
 import csv
 import os
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,14 +15,14 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
-from ..errors import ArgumentError, DataError, nearest_name
+from ..errors import ArgumentError, DataError, DataWarning, nearest_name
 from .manifests import MANY, open_many
-from .pictures import open_files
-from .rows import open_rows
+from .pictures import open_files, some
+from .rows import KEPT, numeric_columns, open_rows
 from .sources import SPLIT_ALIASES, Opening, Source, split_names
 from .texts import open_text_table
 
-__all__ = ["open_table"]
+__all__ = ["open_frame", "open_table", "read_frame"]
 
 BOX = ("x_1", "y_1", "x_2", "y_2")
 FLAGS = ("is_query", "is_gallery")
@@ -31,6 +33,7 @@ LAYOUTS = {
     "text": (("text",), ("label", *SHARED)),
     "anchor": (("anchor", "positive"), ("id", "split", "category")),
 }
+FRAME = "table"  # the name of one in memory
 LONGEST_ROW = 64 * 2**20  # bytes that a reader looks at as one piece: no row can be longer
 TRUE, FALSE = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no", "")
 
@@ -48,7 +51,54 @@ def open_table(path: Path, opening: Opening, extra: Sequence[str] | Literal["all
     Raises:
         DataError: The file is damaged, a column is missing, unknown or holds a value that it cannot.
     """
-    table = _read(path)
+    return _open(path, _read(path), opening, extra)
+
+
+def read_frame(frame: Any, opening: Opening) -> pa.Table | None:
+    """A table in memory as one of Arrow; None where it holds numbers and no column that tells what they are.
+
+    Raises:
+        DataError: It cannot be one, or has no rows.
+    """
+    try:
+        own = hasattr(frame, "iloc")  # pandas, whose index is no column
+        table = pa.Table.from_pandas(frame, preserve_index=False) if own else pa.table(frame)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"{FRAME}: columns must hold values of one type each: {error}") from error
+    told = opening.label or opening.features or {"label", *LAYOUTS} & set(table.column_names)
+    if not told:
+        if set(numeric_columns(table, "label")) == set(table.column_names):
+            return None
+        raise DataError(
+            f"{FRAME}: no column is called label (or path, text, anchor); got {', '.join(table.column_names)}. Name the "
+            "labels' column with label=, and columns of numbers with features=."
+        )
+    if table.num_rows == 0:
+        raise DataError(f"{FRAME}: there are no rows; expected one item a row.")
+    return table
+
+
+def open_frame(table: pa.Table, opening: Opening, extra: Sequence[str] | Literal["all"]) -> Source:
+    """Open a table in memory as a manifest, or as rows of numbers where no column tells what else a row is.
+
+    Raises:
+        DataError: A column is missing, unknown or holds a value that it cannot.
+    """
+    if not opening.features and not set(LAYOUTS) & set(table.column_names):
+        opening = replace(opening, features=("numeric",))
+        label = opening.label or "label"
+        left_out = set(table.column_names) - {label, *KEPT, *numeric_columns(table, label)}
+        if left_out and label in table.column_names:
+            warnings.warn(
+                f"{FRAME}: columns that hold no numbers are left out: {some(sorted(left_out))}. Name the ones to use "
+                "with features= to have no such warning.",
+                DataWarning,
+                stacklevel=4,
+            )
+    return _open(Path(FRAME), table, opening, extra)
+
+
+def _open(path: Path, table: pa.Table, opening: Opening, extra: Sequence[str] | Literal["all"]) -> Source:
     if opening.features:
         if extra:
             raise ArgumentError(

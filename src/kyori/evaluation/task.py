@@ -145,7 +145,10 @@ class Task:
 def _check_tables(table: VectorTable, gallery: VectorTable) -> None:
     for argument, value in (("table", table), ("gallery", gallery)):
         if not isinstance(value, VectorTable):
-            raise ArgumentError(f"{argument} must be a VectorTable; got {type(value).__name__}.")
+            raise ArgumentError(
+                f"{argument} must be a VectorTable, such as VectorTable(vectors=X, labels=y); got"
+                f" {type(value).__name__}."
+            )
         if len(value) == 0:
             raise DataError(f"{argument} holds no vectors; at least 2 are needed.")
         if value.labels is None:
