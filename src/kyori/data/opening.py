@@ -9,7 +9,7 @@ from ..errors import ArgumentError, DataError, nearest_name
 from .kinds import Resize
 from .sources import Opening, Source
 
-__all__ = ["check_opening", "open_source", "read_size"]
+__all__ = ["check_opening", "is_table", "open_source", "read_size"]
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 BUILTIN = ("digits",)
@@ -116,7 +116,7 @@ def open_source(
 
         if (frame := tables.read_frame(data, opening)) is not None:
             return tables.open_frame(frame, opening, columns)
-    if (label or opening.features) and (_is_frame(data) or Path(str(data)).suffix.lower() not in TABLES):
+    if (label or opening.features) and (labels is not None or not is_table(data)):
         raise ArgumentError(
             f"label= and features= name columns of manifests ({', '.join(TABLES)}); got {_named(data)}."
         )
@@ -221,6 +221,13 @@ def _open_path(data: str | Path, opening: Opening, columns: Sequence[str] | Lite
 
 def _may_hold_numbers(data: str | Path) -> bool:
     return Path(data).suffix.lower() == ".npz"
+
+
+def is_table(data: Any) -> bool:
+    """Whether `data` has named columns: the path of a manifest, or a table in memory."""
+    if isinstance(data, (str, Path)):
+        return Path(data).suffix.lower() in TABLES
+    return _is_frame(data)
 
 
 def _is_frame(data: Any) -> bool:

@@ -70,8 +70,8 @@ def read_frame(frame: Any, opening: Opening) -> pa.Table | None:
         if set(numeric_columns(table, "label")) == set(table.column_names):
             return None
         raise DataError(
-            f"{FRAME}: no column is called label (or path, text, anchor); got {', '.join(table.column_names)}. Name the "
-            "labels' column with label=, and columns of numbers with features=."
+            f"{FRAME}: no column is called label (or path, text, anchor); got {', '.join(table.column_names)}. Name"
+            " the labels' column with label=, and columns of numbers with features=."
         )
     if table.num_rows == 0:
         raise DataError(f"{FRAME}: there are no rows; expected one item a row.")

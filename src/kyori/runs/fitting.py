@@ -15,6 +15,7 @@ from torch import nn
 
 from .. import distributed
 from ..data import Corrections, Source, Split, balanced_pairs, make_split, open_source
+from ..data.opening import is_table
 from ..data.streams import is_stream
 from ..errors import ArgumentError, ConfigError, DataError, KyoriError, nearest_name
 from ..evaluation import evaluate, evaluate_pairs
@@ -237,21 +238,12 @@ def open_data(
         resize=wanted.resize,
         items=wanted.items,
         bad_items=wanted.bad_items,
-        label=wanted.label if _is_table(data) else None,
-        features=wanted.features if _is_table(data) else (),
+        # a run on a table may be asked about arrays, too, which have no columns
+        label=wanted.label if is_table(data) else None,
+        features=wanted.features if is_table(data) else (),
         verify=not late,
         memory_limit=0 if late else 2**30,
         progress=_ReadingNote() if progress else None,
-    )
-
-
-def _is_table(data: Any) -> bool:
-    """Whether columns can be meant: a run on a table may be asked about arrays, too."""
-    return isinstance(data, str | Path) and Path(data).suffix.lower() in (
-        ".csv",
-        ".tsv",
-        ".jsonl",
-        ".parquet",
     )
 
 
