@@ -56,7 +56,11 @@ class AngularLoss(PairwiseLoss):
         self.angle = angle
 
     def block(self, block: Block) -> Terms:
-        size = min(_GROUP, max(_GROUP // 2, len(block.D) // 4), max(1, len(block.D)))
+        b, m = block.D.shape
+        least = (
+            _GROUP // 2 if b == m else _GROUP // 4
+        )  # of a block little is held, of a batch little done twice
+        size = min(_GROUP, max(least, b * least // 256), max(1, b))
         groups = list(class_groups(block.labels, block.positive, size))
         order = torch.cat([group.rows for group in groups])
         masks = (
