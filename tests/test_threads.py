@@ -73,6 +73,21 @@ def test_a_second_one_at_the_same_time_goes_one_by_one(two_threads):
     assert blas_threads() == {2}
 
 
+def test_an_error_that_is_kept_does_not_keep_the_threads(two_threads, monkeypatch):
+    """As in a notebook, which holds the last traceback, and with it every frame and what it goes through."""
+
+    def fails(self, ranks):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kyori.evaluation.influence.EffectSums.add", fails)
+    rng = np.random.default_rng(0)
+    table = kyori.VectorTable(vectors=rng.normal(size=(3000, 8)), labels=np.arange(3000) // 10)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        kyori.evaluate(table, measures=["recall@1"])
+    assert kept.tb is not None
+    assert blas_threads() == {2}
+
+
 @pytest.mark.parametrize("spread", [0.3, 1.0, 5.0])
 def test_the_answers_do_not_depend_on_the_number_of_threads(spread):
     rng = np.random.default_rng(0)

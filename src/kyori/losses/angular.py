@@ -57,9 +57,8 @@ class AngularLoss(PairwiseLoss):
 
     def block(self, block: Block) -> Terms:
         b, m = block.D.shape
-        least = (
-            _GROUP // 2 if b == m else _GROUP // 4
-        )  # of a block little is held, of a batch little done twice
+        # Of a block as little as can be is held at a time; of a whole batch as little as can be is done twice.
+        least = _GROUP // 2 if b == m else _GROUP // 4
         size = min(_GROUP, max(least, b * least // 256), max(1, b))
         groups = list(class_groups(block.labels, block.positive, size))
         order = torch.cat([group.rows for group in groups])
