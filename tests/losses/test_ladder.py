@@ -210,9 +210,10 @@ def test_wrong_options(call, message):
         call()
 
 
-def test_counting_some_rows_at_a_time_changes_nothing(monkeypatch):
+@pytest.mark.parametrize("mining", ["all", "hard"])
+def test_counting_some_rows_at_a_time_changes_nothing(mining, monkeypatch):
     x, relevance = random(13, 4, 0), losses.Relevance(levels(13, 13, 0))
-    loss = losses.LadderLoss([0.5, 0.1])
+    loss = losses.LadderLoss([0.5, 0.1], mining=mining)
     whole = gradient(loss, x, relevance)
-    monkeypatch.setattr("kyori.losses.ladder._NUMBERS", 30)
+    monkeypatch.setattr("kyori.losses.rowwise._CACHED", 30)  # two rows at a time
     torch.testing.assert_close(gradient(loss, x, relevance), whole)

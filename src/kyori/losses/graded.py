@@ -99,9 +99,10 @@ class CoSENTLoss(PairwiseLoss):
         check_positive(scale, "scale")
         self.scale = scale
 
-    def similarity(self, block: Block) -> Tensor:
-        """(b, m) similarities, or (p, 1) of listed pairs."""
-        return 1.0 - block.D
+    def scaled(self, block: Block) -> tuple[Tensor, float]:
+        """(b, m) numbers, or (p, 1) of listed pairs, and the factor that makes λs of them, but for a constant: only
+        differences count."""
+        return block.D, -self.scale
 
     def look(self, rows: Rows) -> list[Seen]:
         scores = None
@@ -122,17 +123,15 @@ class CoSENTLoss(PairwiseLoss):
 
     def _levels(self, block: Block, scores: Tensor | None) -> "_Levels":
         """Log-sum-exps of λs and of −λs over the pairs of each score, in rising order."""
-        similarity, nothing = (
-            self.similarity(block),
-            Terms(block.D.new_zeros(len(block.D), 1), block.positives[:, None]),
-        )
+        values, scale = self.scaled(block)
+        nothing = Terms(block.D.new_zeros(len(block.D), 1), block.positives[:, None])
         pairs = block.positive | block.negative
         if scores is None or block.relevance is None:
-            rise, fall = _two_levels(similarity, block.positive, block.negative, self.scale)
+            rise, fall = _two_levels(values, block.positive, block.negative, scale)
         else:
             size = max(1, len(scores))  # a single item has no pair
             place = torch.searchsorted(scores, block.relevance, out_int32=True).masked_fill_(~pairs, size)
-            rise, fall = _LevelSums.apply(similarity, place, self.scale, size)
+            rise, fall = _LevelSums.apply(values, place, scale, size)
         return _Levels(seen(block, nothing), rise, fall)
 
     def _settle(self, found: "list[_Levels]") -> list[Seen]:
@@ -182,15 +181,14 @@ class AnglELoss(CoSENTLoss):
     )
     paper: ClassVar[str] = "Li & Li, AnglE-optimized text embeddings, ACL 2024"
 
-    def similarity(self, block: Block) -> Tensor:
+    def scaled(self, block: Block) -> tuple[Tensor, float]:
         x, y = normalize(block.x), normalize(block.y)
         if x.shape[1] % 2:
             x, y = pad(x, (0, 1)), pad(y, (0, 1))
         real, imaginary = y.chunk(2, 1)
         turned = y + torch.cat([-imaginary, real], 1)  # ⟨x, turned⟩ = Re⟨x, y⟩ + Im⟨x, y⟩
         listed = block.D.shape[1] == 1 and len(x) == len(y)
-        found: Tensor = _Size.apply((x * turned).sum(1, keepdim=True) if listed else x @ turned.T)
-        return found
+        return _Size.apply((x * turned).sum(1, keepdim=True) if listed else x @ turned.T), self.scale
 
 
 class _Size(torch.autograd.Function):

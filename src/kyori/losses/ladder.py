@@ -12,16 +12,12 @@ from . import mining as mine
 from .counting import hinge_counts
 from .loss import check_choice
 from .pairwise import Block, PairwiseLoss, Terms
-from .rowwise import row_counts
+from .rowwise import by_rows, row_counts, with_gradient
 
 __all__ = ["LadderLoss"]
 
 Mining = Literal["all", "hard"]
 Average = Literal["active", "candidates"]
-
-_NUMBERS = (
-    2**18
-)  # distances whose triplets are counted at a time; where most are relevant it takes 16 times as many
 
 
 class LadderLoss(PairwiseLoss):
@@ -103,37 +99,43 @@ class LadderLoss(PairwiseLoss):
         self.average = average or ("active" if mining == "all" else "candidates")
 
     def block(self, block: Block) -> Terms:
-        relevance = block.positive.to(block.D.dtype) if block.relevance is None else block.relevance
-        candidates = block.positive | block.negative
-        rungs = zip(self.thresholds, self.margins, strict=True)
-        found = [self._rung(block.D, (relevance > t) & candidates, candidates, m) for t, m in rungs]
+        found = [self._rung(block, *rung) for rung in zip(self.thresholds, self.margins, strict=True)]
         value, active, every = (torch.stack(part, 1) for part in zip(*found, strict=True))
         value = value * value.new_tensor(self.weights)
         return Terms(value, active if self.average == "active" else every, active.sum(1), every.sum(1))
 
-    def _rung(
-        self, D: Tensor, above: Tensor, candidates: Tensor, margin: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _rung(self, block: Block, threshold: float, margin: float) -> tuple[Tensor, Tensor, Tensor]:
         """Sum of the losses across one threshold, pairs with a loss, and pairs, each (b,)."""
-        below = candidates & ~above
-        if self.mining == "hard":
-            picks = mine.hardest(D, above, below)
-            gap = (D.gather(1, picks.positives) - D.gather(1, picks.negatives))[:, 0]
-            valid = picks.valid[:, 0]
-            loss = (gap + margin).clamp(min=0) * valid
-            return loss, (loss > 0).long(), valid.long()
-        G, active = _counts(D, above, below, margin)
-        return (G * D).sum(1) + margin * active, active, row_counts(above).long() * row_counts(below)
+
+        def formula(
+            D: Tensor, positive: Tensor, negative: Tensor, relevance: Tensor | None = None
+        ) -> tuple[Tensor, ...]:
+            candidates = positive | negative
+            above = (positive if relevance is None else relevance) > threshold
+            above, below = above & candidates, candidates & ~above
+            if self.mining == "hard":
+                loss, active, every, G = _hardest(D, above, below, margin)
+            else:
+                G, active = hinge_counts(D, above, below, margin, "all")
+                loss = torch.add((G * D).sum(1), active, alpha=margin)
+                every = row_counts(above).long() * row_counts(below)
+            return loss, active, every, G
+
+        graded = [] if block.relevance is None else [block.relevance]
+        loss, active, every, G = by_rows(block.D, formula, block.positive, block.negative, *graded)
+        return with_gradient(block.D, loss, G), active, every
 
     def extra_repr(self) -> str:
         return f"thresholds={self.thresholds}, margin={self.margins}, {super().extra_repr()}"
 
 
-def _counts(D: Tensor, above: Tensor, below: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    """`hinge_counts`, some rows at a time: where half of all is relevant, its tables are wider than D."""
-    rows = max(1, _NUMBERS // max(1, D.shape[1]))
-    parts = [slice(start, start + rows) for start in range(0, len(D), rows)]
-    found = [hinge_counts(D[part], above[part], below[part], margin, "all") for part in parts]
-    if len(found) == 1:
-        return found[0]
-    return torch.cat([G for G, _ in found]), torch.cat([active for _, active in found])
+def _hardest(D: Tensor, above: Tensor, below: Tensor, margin: float) -> tuple[Tensor, ...]:
+    """Of each anchor the least similar above against the most similar below: loss, whether it acts, whether there is
+    such a pair, each (b,), and the derivative (b, m)."""
+    picks = mine.hardest(D, above, below)
+    valid = picks.valid
+    loss = (D.gather(1, picks.positives) - D.gather(1, picks.negatives) + margin).clamp(min=0) * valid
+    active = loss > 0
+    slope = active.to(D.dtype)
+    G = torch.zeros_like(D).scatter_add_(1, picks.positives, slope).scatter_add_(1, picks.negatives, -slope)
+    return loss[:, 0], active[:, 0].long(), valid[:, 0].long(), G
