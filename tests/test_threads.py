@@ -1,12 +1,14 @@
 """Blocks side by side: in order, with errors, and the threads of linear algebra given back."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 import threadpoolctl
 
 import kyori
+from kyori.evaluation.influence import EffectSums
 from kyori.neighbors import nearest
 from kyori.threads import in_order, side_by_side
 
@@ -107,3 +109,21 @@ def test_the_answers_do_not_depend_on_the_number_of_threads(spread):
         )
     np.testing.assert_array_equal(near.ids, same.ids)
     np.testing.assert_array_equal(near.distances, same.distances)
+
+
+def test_the_values_of_a_block_stay_while_they_are_looked_at(monkeypatch):
+    """Blocks are computed ahead, into memory that is used again; the effects of a poor embedding need it once more."""
+
+    def late(self, ranks, add=EffectSums.add):
+        time.sleep(0.02)
+        add(self, ranks)
+
+    monkeypatch.setattr(EffectSums, "add", late)
+    rng = np.random.default_rng(0)
+    table = kyori.VectorTable(vectors=rng.normal(size=(1000, 8)), labels=np.arange(1000) // 5)
+    found = []
+    for threads in (1, 2):
+        with threadpoolctl.threadpool_limits(threads, user_api="blas"):
+            found.append(kyori.evaluate(table, measures=["map"], block_rows=50)["map"])
+    assert found[0].low == pytest.approx(found[1].low, rel=1e-9)
+    assert found[0].high == pytest.approx(found[1].high, rel=1e-9)

@@ -272,15 +272,17 @@ class Screen:
         longest = max(float(_lengths(queries).max(initial=0.0)), float(_lengths(gallery).max(initial=0.0)))
         self._floor = 2 * (2 * float(np.finfo(np.float32).eps)) ** 2 * longest**2  # as in kyori.distances
 
-    def block(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return ``(b, w)`` coarse values."""
+    def block(
+        self, rows: slice, columns: slice, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return ``(b, w)`` coarse values; ``out`` is an array to write them to."""
         left = self._prepared(self._queries[rows])
         if self._euclidean:
             left[:, :-1] *= -2
             left[:, -1] = 1
         else:
             np.negative(left, out=left)
-        return left @ self._columns[columns].T
+        return np.matmul(left, self._columns[columns].T, out=out)
 
     def limit(self, rows: slice, distance: float) -> NDArray[np.float64]:
         """Return ``(b,)`` the value of each query at a distance."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ahead", "joined"]
+__all__ = ["Ahead", "add_at", "joined"]
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -57,22 +57,23 @@ class Ahead:
             self.values,
         )
 
-    def add(self, weights: Floats, query: Counts, totals: Floats) -> None:
-        """Add to each item what the positives behind it weigh.
+    def add(self, weights: Floats, query: Counts, side: Counts, totals: Floats) -> None:
+        """Add to each item what the positives behind it weigh, apart for rows of one side and of the other.
 
         Args:
             weights: ``(s, p)`` of each positive, for s measures.
             query: ``(p,)`` the row of each positive, ascending.
-            totals: ``(s, m)``, to which is added.
+            side: ``(b,)`` 0 or 1 of each row.
+            totals: ``(s, 2, m)``, to which is added.
         """
         for weight, total in zip(weights, totals, strict=True):
-            self._add_listed(weight, query, total)
+            self._add_listed(weight, query, side, total)
             if len(self.of):
-                total += np.bincount(self.rival, weight[self.of], len(total))
+                add_at(total, side[query[self.of]], self.rival, weight[self.of])
         if len(self.wide):
-            self._add_wide(weights, query, totals)
+            self._add_wide(weights, query, side, totals)
 
-    def _add_listed(self, weight: Floats, query: Counts, total: Floats) -> None:
+    def _add_listed(self, weight: Floats, query: Counts, side: Counts, total: Floats) -> None:
         active = np.flatnonzero(weight)
         row = query[active]
         reach = self.place[active] - self.starts[row]
@@ -84,20 +85,26 @@ class Ahead:
         begin = (np.cumsum(lengths) - lengths)[row]
         steps = np.bincount(begin, weight[active], len(at) + 1)
         steps -= np.bincount(begin + reach, weight[active], len(at) + 1)
-        total += np.bincount(self.columns[at], np.cumsum(steps[:-1]), len(total))
+        add_at(total, np.repeat(side, lengths), self.columns[at], np.cumsum(steps[:-1]))
 
-    def _add_wide(self, weights: Floats, query: Counts, totals: Floats) -> None:
+    def _add_wide(self, weights: Floats, query: Counts, side: Counts, totals: Floats) -> None:
         bounds = np.searchsorted(query, np.stack([self.wide, self.wide + 1], axis=1))
         for start, values in self.values():
             for row, (first, last) in zip(self.wide.tolist(), bounds.tolist(), strict=True):
                 order = first + np.argsort(self.low[first:last])
+                into = totals[:, side[row], start : start + values.shape[1]]
                 for of, some in _by_depth(weights[:, order]):
                     limits = self.low[order[: some.shape[1]]]
                     items, behind = _behind(values[row], limits)
                     tails = np.zeros((len(of), len(limits) + 1))
                     np.cumsum(some[:, ::-1], axis=1, out=tails[:, -2::-1])
                     for s, tail in zip(of, tails, strict=True):
-                        totals[s, start : start + values.shape[1]][items] += tail.take(behind)
+                        into[s][items] += tail.take(behind)
+
+
+def add_at(total: Floats, side: Counts, units: Counts, values: Floats) -> None:
+    """Add values ``(e,)`` to the units of their sides in ``total``, ``(2, m)``."""
+    total += np.bincount(side * total.shape[1] + units, values, total.size).reshape(total.shape)
 
 
 def _behind(values: NDArray[np.float32], limits: NDArray[np.float32]) -> tuple[Counts | slice, Counts]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .ahead import joined
+from .ahead import add_at, joined
 from .measures import Measure
 from .ranking import Ranks
 from .task import Task
@@ -70,15 +70,16 @@ class EffectSums:
         self._measures = measures
         self._classes = classes
         units = int(task.gallery_classes.max()) + 1 if classes else len(task.gallery)
-        self._gains = np.zeros((2 * len(measures), units))  # as they are, then signed
+        self._gains = np.zeros((len(measures), 2, units))  # over the queries of either sign
         # The same for every table of so many items: what two embeddings of them have in common stays so.
         generator = np.random.default_rng(_SEED)
         if classes:  # as many of one sign as of the other: they are few
             drawn = 2.0 * generator.permutation(np.arange(units) % 2) - 1
-            self._signs = drawn[task.query_classes]
+            self._plus = (drawn > 0).astype(np.int64)[task.query_classes]
             self._common = (drawn.sum() - drawn) / max(1, units - 1)  # the mean sign of the other classes
         else:
-            self._signs, self._common = generator.choice([-1.0, 1.0], len(task.queries)), np.zeros(units)
+            self._plus = (generator.choice([-1.0, 1.0], len(task.queries)) > 0).astype(np.int64)
+            self._common = np.zeros(units)
         self._lost = np.zeros(units, np.int64)
         self._directed = ~task.undirected()
 
@@ -92,7 +93,8 @@ class EffectSums:
     def effects(self) -> Effects:
         """Return what was added up."""
         keys = [measure.key for measure in self._measures]
-        gains, signed = self._gains[: len(keys)], self._gains[len(keys) :]
+        minus, plus = self._gains[:, 0], self._gains[:, 1]
+        gains, signed = plus + minus, plus - minus
         return Effects(
             dict(zip(keys, gains, strict=True)),
             dict(zip(keys, signed - self._common * gains, strict=True)),
@@ -103,17 +105,15 @@ class EffectSums:
         assert ranks.ahead is not None
         at = _Positives.of(ranks)
         asked = self._directed[ranks.rows][ranks.query]
-        signs = self._signs[ranks.rows][ranks.query]
-        pulls = np.empty((len(self._gains), len(ranks.rank)))
-        for s, measure in enumerate(self._measures):
-            formula, signed = formula_of(measure), len(self._measures) + s
-            pulls[s] = np.where(asked, at.pulls(formula), 0.0)
-            pulls[signed] = pulls[s] * signs
+        plus = self._plus[ranks.rows]
+        pulls = np.empty((len(self._measures), len(ranks.rank)))
+        for pull, gain, measure in zip(pulls, self._gains, self._measures, strict=True):
+            formula = formula_of(measure)
+            pull[:] = np.where(asked, at.pulls(formula), 0.0)
             # Positives stand before others too, but leave by a rule of their own.
-            own = np.where(asked, at.removals(formula), 0.0) - at.behind(pulls[s])
-            self._gains[s] += np.bincount(ranks.column, own, self._gains.shape[1])
-            self._gains[signed] += np.bincount(ranks.column, own * signs, self._gains.shape[1])
-        ranks.ahead.add(pulls, ranks.query, self._gains)
+            own = np.where(asked, at.removals(formula), 0.0) - at.behind(pull)
+            add_at(gain, plus[ranks.query], ranks.column, own)
+        ranks.ahead.add(pulls, ranks.query, plus, self._gains)
         only = asked & (at.count == 1)
         self._lost += np.bincount(ranks.column[only], minlength=len(self._lost))
 
@@ -121,13 +121,12 @@ class EffectSums:
         at = _Positives.of(ranks)
         formulas = [formula_of(measure) for measure in self._measures]
         now = [at.gains(formula, at.rank, at.nth) for formula in formulas]
+        plus = self._plus[ranks.rows]
         for positive, code, before in _class_shifts(self._task, ranks, self._directed[ranks.rows]):
-            for s, formula in enumerate(formulas):
+            side = plus[ranks.query[positive]]
+            for gain, formula, known in zip(self._gains, formulas, now, strict=True):
                 moved = at.gains(formula, at.rank[positive] - before, at.nth[positive], positive)
-                added = moved - now[s][positive]
-                self._gains[s] += np.bincount(code, added, self._gains.shape[1])
-                added *= self._signs[ranks.rows][ranks.query[positive]]
-                self._gains[len(formulas) + s] += np.bincount(code, added, self._gains.shape[1])
+                add_at(gain, side, code, moved - known[positive])
 
 
 @dataclass(frozen=True)

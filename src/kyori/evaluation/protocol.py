@@ -70,8 +70,8 @@ def evaluate(
         no_positive: A query that has no other item of its class is left out and counted (``"skip"``, with a
             warning), scores 0 (``"zero"``), or is an error (``"error"``).
         block_rows: Queries computed at a time; chosen for a bounded memory when left out.
-        memory: Bytes that the working arrays of the retrieval measures may take, on top of the vectors; 256 MiB
-            when left out.
+        memory: Bytes that the working arrays of the retrieval measures may take, on top of the vectors; when left
+            out 512 MiB for each block in work, of which there are up to four.
         rules: Whether the columns of the table that say who is compared with whom are followed: ``is_query`` and
             ``is_gallery`` (bools; without ``gallery=``), and ``sequence`` (a query is not compared with items of
             its own sequence). They stand in the provenance.
