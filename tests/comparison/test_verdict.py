@@ -112,6 +112,28 @@ def test_the_sentence_agrees_with_the_table(board, lang):
     )
 
 
+@pytest.mark.parametrize("measure", ["map@r", "eer"])
+@pytest.mark.parametrize("lang", ["en", "ja"])
+def test_methods_that_are_worse_than_no_training_are_named(measure, lang):
+    def said(**means):
+        cells = []
+        for method, mean in means.items():
+            value = mean if measure == "map@r" else 1 - mean
+            results = Results([Result(measure, value, value - 0.02, value + 0.02, None, 60)])
+            cells.append(Cell(method, 0, results, TABLE, (), 1.5, 10))
+        return Board("made", measure, tuple(cells)).recommendation(lang)
+
+    named = {
+        "en": "Worse than raw without any training: cosface and softmax. Train longer",
+        "ja": "cosface と softmax は、学習しない raw を下回りました。",
+    }[lang]
+    assert named in said(raw=0.3, arcface=0.6, cosface=0.2, triplet=0.29, softmax=0.05)
+    opening = {"en": "Worse than raw", "ja": "raw を下回りました"}[lang]
+    assert opening not in said(raw=0.3, arcface=0.6, triplet=0.29)
+    assert opening not in said(arcface=0.6, triplet=0.29)
+    assert opening not in said(raw=0.7, arcface=0.6, triplet=0.29)  # said of the best one already
+
+
 @pytest.mark.parametrize("board", BOARDS[:20], ids=range(20))
 def test_a_written_board_opens_with_the_same_numbers(board, tmp_path):
     path = tmp_path / "board.json"

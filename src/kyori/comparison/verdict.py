@@ -10,7 +10,7 @@ from ..errors import ArgumentError, nearest_name
 from ..report import Words
 from .methods import BASELINES
 from .ranks import Ranks
-from .statistics import Comparison, Power, Row, is_share
+from .statistics import Comparison, Power, Row, higher_is_better, is_share
 from .tables import amount, gap, memory_text
 
 __all__ = ["leaderboard", "recommend"]
@@ -30,6 +30,7 @@ _SENTENCES = {
         "raw_wins": "But {worse} without any training is not worse: {difference} ahead. "
         "Train longer, or with more data, before you use a learned distance.",
         "raw_tied": "That is not surely better than {names} without any training.",
+        "unlearned": "Worse than {raw} without any training: {names}. Train longer before you rule that out.",
         "one_seed": "One seed only: the luck of training is not in these intervals; repeat with seeds=3.",
         "power": "If {difference} is the true difference to {other}, {what} would decide it in 4 of 5 repetitions.",
         "power_seeds": "about {seeds} seeds",
@@ -61,6 +62,7 @@ _SENTENCES = {
         "raw_wins": "ただし、学習しない {worse} のほうが {difference}上でした。"
         "学習した距離を使う前に、学習回数かデータを増やしてください。",
         "raw_tied": "ただし、学習しない {names} より確かに良いとは言えません。",
+        "unlearned": "{names} は、学習しない {raw} を下回りました。除外する前に、学習回数を増やして確かめてください。",
         "one_seed": "シードが 1 個なので、この区間に学習ごとのばらつきは含まれません。seeds=3 で確かめてください。",
         "power": "{other} との差が本当に {difference}なら、{what}で、5 回に 4 回は差を確かめられます。",
         "power_seeds": "約 {seeds} 個のシード",
@@ -120,6 +122,7 @@ def recommend(
     sentences = [words["use" if rivals else "only"].format(winner=winner, measure=shown, **ends)]
     sentences += _against_rivals(rivals, measure, shown, words, sure=not one_seed, grid=grid)
     sentences += _against_baselines([c for c in comparisons if _meets_baseline(c)], measure, words)
+    sentences += _below_baseline(rows, winner, measure, words)
     sentences += _power([c for c in rivals if not c.decided], measure, words, unit)
     if ranks is not None:
         sentences.append(_ranks(ranks, words))
@@ -176,6 +179,21 @@ def _against_baselines(comparisons: list[Comparison], measure: str, words: dict[
         elif not c.decided:
             sentences.append(words["raw_tied"].format(names=c.better if ahead else c.worse))
     return sentences
+
+
+def _below_baseline(rows: Sequence[Row], winner: str, measure: str, words: dict[str, str]) -> list[str]:
+    """Which methods are surely worse than no training, if the winner is not: not learned yet, or collapsed."""
+    baseline = next((row for row in rows if row.method in BASELINES), None)
+    if baseline is None:
+        return []
+    sign = 1 if higher_is_better(measure) else -1
+    raw = baseline.measures[measure]
+    nearest = min(sign * raw.low, sign * raw.high)
+    ends = {row.method: row.measures[measure] for row in rows}
+    names = [name for name, found in ends.items() if max(sign * found.low, sign * found.high) < nearest]
+    if not names or winner in names or winner in BASELINES:
+        return []
+    return [words["unlearned"].format(raw=baseline.method, names=_listed(names, words))]
 
 
 def _power(
