@@ -2,6 +2,7 @@
 
     python benchmarks/losses.py                     # the speed table: N = 256, 1800, 4096, K = 4 and 40
     python benchmarks/losses.py --growth            # the exponent of time in N, from 512 to 8192, Kyori only
+    python benchmarks/losses.py --growth --bare     # the same in a loop of one's own, without keep_memory
     python benchmarks/losses.py --memory            # peak memory above the inputs, whole and in blocks, Kyori only
     python benchmarks/losses.py --only triplet-all  # some of them
     python benchmarks/losses.py --smoke             # tiny batches, seconds
@@ -139,7 +140,7 @@ def contend(job: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(job["threads"])
-    if job.get("cpu"):
+    if job.get("keep"):
         from kyori.training import keep_memory
 
         keep_memory()
@@ -323,7 +324,8 @@ def growth(names: list[str], options: argparse.Namespace) -> None:
     print("| loss | " + " | ".join(f"N = {n}" for n in options.sizes) + " | exponent |")
     print("|---" * (len(options.sizes) + 2) + "|")
     for name in names:
-        job = _job(name, "kyori", [(n, 4) for n in options.sizes], options) | {"cpu": True}
+        job = _job(name, "kyori", [(n, 4) for n in options.sizes], options)
+        job |= {"cpu": True, "keep": not options.bare}
         found = measure(job)
         seconds = [one["seconds"] for one in found if "seconds" in one]
         cells = [_cells(one)[0] for one in found]
@@ -373,6 +375,9 @@ def main() -> None:
         "--smoke", action="store_true", help="tiny batches and three losses, to see that it works"
     )
     parser.add_argument("--growth", action="store_true")
+    parser.add_argument(
+        "--bare", action="store_true", help="growth in a loop that does not keep freed memory"
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--only", nargs="+", help="some losses")
     parser.add_argument("--sizes", type=int, nargs="+")
