@@ -392,7 +392,26 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 def _pairwise_snr(a: Tensor, b: Tensor) -> Tensor:
     centred = a - a.mean(1, keepdim=True)
     others = centred if a is b else b - b.mean(1, keepdim=True)
-    return _squared_euclidean(centred, others) / _safe_length(centred).square()
+    D: Tensor = _RowsDivided.apply(_squared_euclidean(centred, others), _safe_length(centred).square())
+    return D
+
+
+class _RowsDivided(torch.autograd.Function):
+    """Rows of D (n, m) divided by numbers (n, 1), whose gradient is summed without a matrix of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, D: Tensor, divisor: Tensor) -> Tensor:
+        divided = D / divisor
+        ctx.save_for_backward(divided, divisor)
+        return divided
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        divided, divisor = ctx.saved_tensors
+        (gradient,) = gradients
+        of_divisor = torch.einsum("nm,nm->n", gradient, divided)[:, None] / -divisor
+        return gradient / divisor, of_divisor
 
 
 def _row_euclidean(a: Tensor, b: Tensor) -> Tensor:
