@@ -94,9 +94,8 @@ def rank_blocks(
         share = budget if memory is None else memory // side_by_side()
         step = block_rows or max(1, min(1024, share // ((64 if listed else 16) * min(m, _WIDTH))))
         blocks = [slice(start, min(start + step, todo.stop)) for start in range(todo.start, todo.stop, step)]
-        spare: list[
-            NDArray[np.float32]
-        ] = []  # used again: fresh memory for each product costs a tenth of its time
+        # Fresh memory for each product costs a tenth of its time.
+        spare: list[NDArray[np.float32]] = []
 
         def ranked(block: slice) -> tuple[Ranks | None, NDArray[np.float32]]:
             try:
