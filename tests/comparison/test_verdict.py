@@ -124,7 +124,7 @@ def test_methods_that_are_worse_than_no_training_are_named(measure, lang):
         return Board("made", measure, tuple(cells)).recommendation(lang)
 
     named = {
-        "en": "Worse than raw without any training: cosface and softmax. Train longer",
+        "en": "Worse than raw without any training: cosface and softmax. Too short",
         "ja": "cosface と softmax は、学習しない raw を下回りました。",
     }[lang]
     assert named in said(raw=0.3, arcface=0.6, cosface=0.2, triplet=0.29, softmax=0.05)

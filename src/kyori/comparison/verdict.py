@@ -30,7 +30,8 @@ _SENTENCES = {
         "raw_wins": "But {worse} without any training is not worse: {difference} ahead. "
         "Train longer, or with more data, before you use a learned distance.",
         "raw_tied": "That is not surely better than {names} without any training.",
-        "unlearned": "Worse than {raw} without any training: {names}. Train longer before you rule that out.",
+        "unlearned": "Worse than {raw} without any training: {names}. Too short a training, or a collapse: "
+        "look at the training curves.",
         "one_seed": "One seed only: the luck of training is not in these intervals; repeat with seeds=3.",
         "power": "If {difference} is the true difference to {other}, {what} would decide it in 4 of 5 repetitions.",
         "power_seeds": "about {seeds} seeds",
@@ -62,7 +63,8 @@ _SENTENCES = {
         "raw_wins": "ただし、学習しない {worse} のほうが {difference}上でした。"
         "学習した距離を使う前に、学習回数かデータを増やしてください。",
         "raw_tied": "ただし、学習しない {names} より確かに良いとは言えません。",
-        "unlearned": "{names} は、学習しない {raw} を下回りました。除外する前に、学習回数を増やして確かめてください。",
+        "unlearned": "{names} は、学習しない {raw} を下回りました。"
+        "学習が足りないか、埋め込みがつぶれています。学習曲線を確かめてください。",
         "one_seed": "シードが 1 個なので、この区間に学習ごとのばらつきは含まれません。seeds=3 で確かめてください。",
         "power": "{other} との差が本当に {difference}なら、{what}で、5 回に 4 回は差を確かめられます。",
         "power_seeds": "約 {seeds} 個のシード",
