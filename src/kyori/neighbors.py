@@ -141,7 +141,8 @@ def _screened(
         if exclude_self:
             values[np.arange(len(values)), np.arange(block.start, block.stop)] = np.inf
         # At least k items lie up to the k-th closest of groups, so what is farther than both errors beyond is none.
-        limit = _kth_of_groups(values, k) + 2 * screen.slack[block]
+        limit = _kth_of_groups(values, k)
+        limit += 2 * screen.slack(block, limit)
         if not np.isfinite(limit).all():
             return None
         near = np.flatnonzero(values <= np.nextafter(limit.astype(np.float32), np.float32(np.inf))[:, None])
@@ -235,16 +236,13 @@ class Screen:
     What is farther from a threshold than the bound is decided by one float32 matrix product; the few pairs within
     it are decided exactly. The answer is that of exact distances, for about the price of the product.
 
-    Values are squared distances less the query's own square (euclidean), −cosine or −dot product: they order the
-    gallery of one query as its distances do.
+    Values are squared distances less the query's own square and the gallery's mean square (euclidean), −cosine or −dot
+    product: they order the gallery of one query as its distances do.
 
     Args:
         queries: ``(q, d)`` float32.
         gallery: ``(m, d)`` float32.
         metric: One of ``Screen.METRICS``.
-
-    Attributes:
-        slack: ``(q,)`` float64; a coarse value is within it of the true one, rounding of the distance included.
     """
 
     METRICS = ("euclidean", "squared_euclidean", "cosine", "dot")
@@ -252,25 +250,40 @@ class Screen:
     def __init__(self, queries: NDArray[np.float32], gallery: NDArray[np.float32], metric: Distance):
         self._queries, self._gallery, self._metric = queries, gallery, metric
         self._euclidean = metric in ("euclidean", "squared_euclidean")
-        d = gallery.shape[1]
         # Rounding grows with the norms, so the origin is put into the middle where that changes no distance.
         self._centre = (
             gallery.mean(axis=0, dtype=np.float64).astype(np.float32) if self._euclidean else np.float32(0)
         )
+        self._own = _lengths(queries - self._centre)
+        other = _lengths(gallery - self._centre)
+        self._reach = float(other.max(initial=0.0))
+        self._level = float(np.square(other).mean()) if self._euclidean and len(other) else 0.0
         self._columns = self._prepared(gallery)
-        own, other = _lengths(queries - self._centre), _lengths(gallery - self._centre)
-        self._own = own
-        reach = float(other.max(initial=0.0))
-        # γ of a dot product of d terms in any order of summation (Higham 2002, §3.1), on top of rounded inputs.
-        unit = (d + 32) * float(np.finfo(np.float32).eps) / 2
-        if metric == "cosine":
-            self.slack = np.full(len(queries), unit)
-        elif metric == "dot":
-            self.slack = unit * own * reach
-        else:
-            self.slack = unit * (own + reach) ** 2
+        self._spread = float(np.abs(self._columns[:, -1]).max(initial=0.0)) if self._euclidean else 0.0
         longest = max(float(_lengths(queries).max(initial=0.0)), float(_lengths(gallery).max(initial=0.0)))
         self._floor = 2 * (2 * float(np.finfo(np.float32).eps)) ** 2 * longest**2  # as in kyori.distances
+
+    def slack(self, rows: slice | NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return how far the coarse value of a pair may be from its true ``values`` ``(p,)``, or ``values`` from it.
+
+        Args:
+            rows: The query of each value.
+            values: Of pairs.
+
+        Each addition of a product a·b, in whatever order, errs by a rounding of its result (Higham 2002, §4.2), and no
+        partial sum exceeds (Σ|aᵢbᵢ| + |a·b|) / 2 ≤ (‖a‖‖b‖ + |a·b|) / 2: half as much at right angles as for the
+        closest. Inputs are rounded too, and so is the distance: two that round to the same are a tie.
+        """
+        unit = float(np.finfo(np.float32).eps) / 2
+        d = self._gallery.shape[1]
+        sums = (d + 32) * unit / (1 - min(0.5, 4 * d * unit))
+        if self._metric == "cosine":
+            return sums * (1 + np.abs(values)) / 2
+        own = self._own[rows]
+        if self._metric == "dot":
+            return sums * (own * self._reach + np.abs(values)) / 2
+        products = own * self._reach + (np.abs(values) + 3 * self._spread) / 2
+        return sums * products + 10 * unit * (own + self._reach) ** 2 + self._floor
 
     def block(
         self, rows: slice, columns: slice, out: NDArray[np.float32] | None = None
@@ -291,26 +304,30 @@ class Screen:
         if self._metric == "cosine":
             return np.full(rows.stop - rows.start, distance - 1)
         square = distance if self._metric == "squared_euclidean" else distance**2
-        return square - self._own[rows] ** 2
+        return square - self._own[rows] ** 2 - self._level
 
     def exact(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return for ``(p,)`` pairs the distance, rounded once to float32, and the value in float64."""
         distances, values = np.empty(len(rows), np.float32), np.empty(len(rows))
-        step = max(1, _CACHED_NUMBERS // max(1, self._gallery.shape[1]))
+        d = self._gallery.shape[1]
+        step = max(1, min(len(rows), _CACHED_NUMBERS // max(1, d)))
+        a, b = np.empty((2, step, d), np.float32)
         for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            a = self._queries[rows[part]].astype(np.float64)
-            b = self._gallery[columns[part]].astype(np.float64)
+            part = slice(start, min(start + step, len(rows)))
+            x = np.take(self._queries, rows[part], axis=0, out=a[: part.stop - start], mode="clip")
+            y = np.take(self._gallery, columns[part], axis=0, out=b[: part.stop - start], mode="clip")
             if self._euclidean:
-                square = np.square(a - b).sum(axis=1)
-                values[part] = square - self._own[rows[part]] ** 2
+                apart = np.subtract(x, y, dtype=np.float64)
+                square = np.einsum("pd,pd->p", apart, apart)
+                values[part] = square - self._own[rows[part]] ** 2 - self._level
                 distances[part] = np.where(square <= self._floor, 0, square)
                 continue
-            cosine = np.einsum("pd,pd->p", a, b)
+            x, y = x.astype(np.float64), y.astype(np.float64)
+            cosine = np.einsum("pd,pd->p", x, y)
             if self._metric == "cosine":
-                norms = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
+                norms = np.sqrt(np.square(x).sum(axis=1) * np.square(y).sum(axis=1))
                 cosine = np.divide(cosine, norms, out=np.zeros_like(cosine), where=norms > 0)
                 far = 1 - cosine
                 distances[part] = np.where(far < _SAME_DIRECTION, 0, far)
@@ -326,7 +343,7 @@ class Screen:
         if self._euclidean:
             rows = np.empty((len(vectors), vectors.shape[1] + 1), np.float32)
             np.subtract(vectors, self._centre, out=rows[:, :-1])
-            rows[:, -1] = np.einsum("nd,nd->n", rows[:, :-1], rows[:, :-1], dtype=np.float64)
+            rows[:, -1] = np.einsum("nd,nd->n", rows[:, :-1], rows[:, :-1], dtype=np.float64) - self._level
             return rows
         if self._metric == "cosine":
             lengths = _lengths(vectors)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kyori.evaluation import evaluate, ranking
+from kyori.evaluation import evaluate
 from kyori.evaluation.bootstrap import Bootstrap, influence
 from kyori.evaluation.influence import influences
 from kyori.evaluation.measures import plan_measures
@@ -15,12 +15,17 @@ from kyori.results import Results
 from kyori.vectors import VectorTable
 from oracles import leave_one_out as oracle
 
+COUNTED = {"screening._SORTED": 10**9, "screening._FEW": 0}
 WAYS = {
-    "sorted": {"_LEAST_ITEMS": 10**9},
+    "sorted": {"ranking._LEAST_ITEMS": 10**9},
     "screen": {},
-    "counted": {"_WIDE": 10**9},
-    "counted, in blocks of columns": {"_WIDE": 10**9, "_WIDTH": 7},
+    "counted": COUNTED,
+    "counted, each item by itself where few matter": COUNTED | {"ahead._SCATTERED": 1},
+    "counted, rows one by one": COUNTED | {"ahead._SCATTERED": 10**9, "ahead._TABLE": 1},
+    "counted, in blocks of columns": COUNTED | {"screening.BLOCK_WIDTH": 7, "ahead._SCATTERED": 3},
+    "looked up": COUNTED | {"screening._PASSES": 0},
 }
+ALWAYS = {"ranking._LEAST_ITEMS": 1, "ranking._FEW": 1, "screening._CROWDED": 0.001}
 
 
 def draw(seed, ties, n=40, classes=9):
@@ -35,8 +40,8 @@ def draw(seed, ties, n=40, classes=9):
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("unit", ["query", "class"])
 def test_influences_are_those_of_measuring_again_without_the_item(monkeypatch, way, ties, unit):
-    for name, value in {"_LEAST_ITEMS": 1, "_FEW": 1, "_CROWDED": 0.001, **WAYS[way]}.items():
-        monkeypatch.setattr(ranking, name, value)
+    for name, value in (ALWAYS | WAYS[way]).items():
+        monkeypatch.setattr(f"kyori.evaluation.{name}", value)
     table = draw(int(ties), ties)
     task = Task.from_tables(table, None, "euclidean")
     labels = table.labels

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kyori.errors import ArgumentError, DataError, FileFormatError
-from kyori.evaluation import Shard, evaluate, evaluate_shard, merge_shards, ranking
+from kyori.evaluation import Shard, evaluate, evaluate_shard, merge_shards, ranking, screening
 from kyori.neighbors import Screen
 from kyori.vectors import VectorTable
 from oracles import evaluation as oracle
@@ -27,8 +27,8 @@ def products(n=700, classes=200, spread=0.3, d=12, seed=0, copies=60, far=0.0) -
 def both_ways(monkeypatch, table, **options):
     """Results of the screen, made sure of, and of sorting every row."""
     seen = []
-    screened = ranking._screened
-    monkeypatch.setattr(ranking, "_screened", lambda *a: seen.append(screened(*a)) or seen[-1])
+    screened = ranking.screened
+    monkeypatch.setattr(ranking, "screened", lambda *a, **b: seen.append(screened(*a, **b)) or seen[-1])
     fast = evaluate(table, measures=MEASURES, bootstrap=0, rules=False, **options)
     monkeypatch.setattr(ranking, "_LEAST_ITEMS", 10**9)
     return fast, evaluate(table, measures=MEASURES, bootstrap=0, rules=False, **options), seen
@@ -63,7 +63,7 @@ def test_the_screen_agrees_with_the_loop():
 @pytest.mark.filterwarnings("ignore:.*have no positive")
 @pytest.mark.parametrize("passes", [0, 12])
 def test_a_poor_embedding_is_counted_row_by_row(monkeypatch, passes):
-    monkeypatch.setattr(ranking, "_PASSES", passes)
+    monkeypatch.setattr(screening, "_PASSES", passes)
     fast, slow, seen = both_ways(monkeypatch, products(spread=50.0), block_rows=100)
     assert all(ranks is not None for ranks in seen)
     assert fast["map"].value < 0.1
@@ -86,7 +86,7 @@ def test_what_is_too_close_for_the_screen_is_sorted_after_all(monkeypatch):
 def test_memory_and_blocks_change_nothing(monkeypatch):
     table = products()
     whole = evaluate(table, measures=MEASURES, bootstrap=0)
-    monkeypatch.setattr(ranking, "_WIDTH", 97)  # the gallery in blocks too
+    monkeypatch.setattr(screening, "BLOCK_WIDTH", 97)  # the gallery in blocks too
     for options in ({"memory": 64 * 700}, {"block_rows": 13}):
         parts = evaluate(table, measures=MEASURES, bootstrap=0, **options)
         for name in MEASURES:
@@ -153,4 +153,5 @@ def test_the_error_of_the_screen_is_within_its_bound():
             screen = Screen(x, x, metric)
             rows, columns = np.divmod(np.arange(300 * 300), 300)
             coarse = screen.block(slice(0, 300), slice(0, 300)).ravel()
-            assert (np.abs(coarse - screen.exact(rows, columns)[1]) <= screen.slack[rows]).all()
+            values = screen.exact(rows, columns)[1]
+            assert (np.abs(coarse - values) <= screen.slack(rows, values)).all()

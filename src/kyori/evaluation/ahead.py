@@ -1,4 +1,4 @@
-"""Who stands before whom: the items that a query ranks before its positives."""
+"""The ranks of positives, and who stands before whom: the items that a query ranks before its positives."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,129 +6,165 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ahead", "add_at", "joined"]
+__all__ = ["Ahead", "Far", "Ranks", "add_at", "joined"]
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Levels = NDArray[np.unsignedinteger]
 
-_PASSES = 32  # a row is compared with each of so many limits, and each of its values looked up among more
-_SCATTERED = 4  # items are taken one by one when fewer than one in so many matter
+_TABLE = 4096  # sums of the weights of several rows, looked up at once: what the nearest cache holds
+_SCATTERED = 64  # items are taken one by one when no more than one in so many matter
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Ranks of the positives of one block of queries.
+
+    Attributes:
+        rows: Which queries.
+        query: ``(p,)`` position in the block of each positive's query, ascending.
+        rank: ``(p,)`` rank of the positive among all that the query is compared with, from 1, ascending for each
+            query. Positives deeper than was asked for are left out, but for the first of each query.
+        positives: ``(b,)`` number of positives of each query.
+        tied: ``(b,)`` whether a positive and a negative are at exactly the same distance, as deep as was asked for.
+        column: ``(p,)`` gallery column of each positive.
+        ahead: What stands before each positive, where that was asked for.
+    """
+
+    rows: slice
+    query: Counts
+    rank: Counts
+    positives: Counts
+    tied: NDArray[np.bool_]
+    column: Counts
+    ahead: "Ahead | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Far:
+    """Rows in which a positive is far away: what stands before it is not listed, but for what is about as close.
+
+    Attributes:
+        rows: ``(w,)`` which, ascending.
+        level: ``(p,)`` for the positives of these rows: items of a level up to this one stand before it.
+        levels: Yields the first column and the ``(b, ·)`` levels of the items, block of columns after block.
+    """
+
+    rows: Counts
+    level: Counts
+    levels: Callable[[], Iterator[tuple[int, Levels]]]
 
 
 @dataclass(frozen=True, eq=False)
 class Ahead:
     """The gallery items before each positive of a block, other positives among them.
 
-    Most rows are lists: ``columns[starts[i] : place[p]]`` stand before positive p of row i. Rows in which a positive
-    is far away are not sorted; their items are compared with ``low`` when they are asked for.
-
     Attributes:
-        starts: ``(b + 1,)`` where the list of each row begins.
-        columns: ``(e,)`` gallery columns, the closest first in each row.
+        columns: ``(e,)`` gallery columns, list after list, the closest first in each.
+        starts: ``(l,)`` where each list begins.
+        rows: ``(l,)`` whose list it is.
+        of: ``(p,)`` the list of each positive.
         place: ``(p,)`` position in ``columns`` where those before the positive end.
-        of: ``(u,)`` more of them, one by one: before which positive,
-        rival: ``(u,)`` which column.
-        wide: ``(w,)`` rows that are compared.
-        low: ``(p,)`` an item of a wide row stands before the positive where its value is below this one.
-        values: Yields the first column and the ``(b, ·)`` values of each block of columns.
+        far: Rows of which not all is listed.
     """
 
-    starts: Counts
     columns: Counts
-    place: Counts
+    starts: Counts
+    rows: Counts
     of: Counts
-    rival: Counts
-    wide: Counts
-    low: NDArray[np.float32]
-    values: Callable[[], Iterator[tuple[int, NDArray[np.float32]]]]
+    place: Counts
+    far: Far | None = None
 
-    def taken(self, order: Counts) -> "Ahead":
-        """Return the same with the positives in another order."""
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return Ahead(
-            self.starts,
-            self.columns,
-            self.place[order],
-            back[self.of],
-            self.rival,
-            self.wide,
-            self.low[order],
-            self.values,
-        )
-
-    def add(self, weights: Floats, query: Counts, side: Counts, totals: Floats) -> None:
+    def add(self, weights: Floats, ranks: Ranks, side: Counts, totals: Floats) -> None:
         """Add to each item what the positives behind it weigh, apart for rows of one side and of the other.
 
         Args:
             weights: ``(s, p)`` of each positive, for s measures.
-            query: ``(p,)`` the row of each positive, ascending.
+            ranks: Of the positives.
             side: ``(b,)`` 0 or 1 of each row.
             totals: ``(s, 2, m)``, to which is added.
         """
         for weight, total in zip(weights, totals, strict=True):
-            self._add_listed(weight, query, side, total)
-            if len(self.of):
-                add_at(total, side[query[self.of]], self.rival, weight[self.of])
-        if len(self.wide):
-            self._add_wide(weights, query, side, totals)
+            self._add_listed(weight, side[self.rows], total)
+        if self.far is not None:
+            _add_far(self.far, weights, ranks, side, totals)
 
-    def _add_listed(self, weight: Floats, query: Counts, side: Counts, total: Floats) -> None:
+    def _add_listed(self, weight: Floats, side: Counts, total: Floats) -> None:
         active = np.flatnonzero(weight)
-        row = query[active]
-        reach = self.place[active] - self.starts[row]
-        lengths = np.zeros(len(self.starts) - 1, np.int64)
-        np.maximum.at(lengths, row, reach)
-        at = joined(self.starts[:-1], lengths)
+        of = self.of[active]
+        reach = self.place[active] - self.starts[of]
+        lengths = np.zeros(len(self.starts), np.int64)
+        np.maximum.at(lengths, of, reach)
+        at = joined(self.starts, lengths)
         if len(at) == 0:
             return
-        begin = (np.cumsum(lengths) - lengths)[row]
+        begin = (np.cumsum(lengths) - lengths)[of]
         steps = np.bincount(begin, weight[active], len(at) + 1)
         steps -= np.bincount(begin + reach, weight[active], len(at) + 1)
         add_at(total, np.repeat(side, lengths), self.columns[at], np.cumsum(steps[:-1]))
 
-    def _add_wide(self, weights: Floats, query: Counts, side: Counts, totals: Floats) -> None:
-        bounds = np.searchsorted(query, np.stack([self.wide, self.wide + 1], axis=1))
-        for start, values in self.values():
-            for row, (first, last) in zip(self.wide.tolist(), bounds.tolist(), strict=True):
-                order = first + np.argsort(self.low[first:last])
-                into = totals[:, side[row], start : start + values.shape[1]]
-                for of, some in _by_depth(weights[:, order]):
-                    limits = self.low[order[: some.shape[1]]]
-                    items, behind = _behind(values[row], limits)
-                    tails = np.zeros((len(of), len(limits) + 1))
-                    np.cumsum(some[:, ::-1], axis=1, out=tails[:, -2::-1])
-                    for s, tail in zip(of, tails, strict=True):
-                        into[s][items] += tail.take(behind)
+
+def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floats) -> None:
+    place = np.full(len(side), -1)
+    place[far.rows] = np.arange(len(far.rows))
+    at = place[ranks.query]
+    asked = np.flatnonzero(at >= 0)
+    at, level, rank, weights = at[asked], far.level[asked], ranks.rank[asked], weights[:, asked]
+    sizes = np.full(len(far.rows), 2)
+    np.maximum.at(sizes, at, level + 2)
+    begins = np.cumsum(sizes) - sizes
+    tails = np.stack([np.bincount(begins[at] + level, weight, sizes.sum()) for weight in weights])
+    reach, depth = (np.zeros((len(weights), len(sizes)), np.int64) for _ in range(2))
+    for s, weight in enumerate(weights):
+        active = np.flatnonzero(weight)
+        np.maximum.at(reach[s], at[active], rank[active])
+        np.maximum.at(depth[s], at[active], level[active])
+    tables = []
+    for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True):
+        tables.append(np.cumsum(tails[:, begin : begin + size][:, ::-1], axis=1)[:, ::-1])
+    few = (reach > 0) & (reach * _SCATTERED <= totals.shape[2])
+    many = reach * _SCATTERED > totals.shape[2]
+    for start, levels in far.levels():
+        width = levels.shape[1]
+        for i in np.flatnonzero(few.any(axis=0)).tolist():
+            row = far.rows[i]
+            items = np.flatnonzero(levels[row] <= depth[few[:, i], i].max())
+            of = levels[row][items]
+            for s in np.flatnonzero(few[:, i]).tolist():
+                totals[s, side[row], start + items] += tables[i][s].take(of)
+        for one in (0, 1):
+            rows = np.flatnonzero(many.any(axis=0) & (side[far.rows] == one))
+            for group in _groups(rows.tolist(), sizes.tolist()):
+                code = levels[far.rows[group[0]]].astype(np.uint16 if len(group) > 1 else np.intp)
+                table = np.where(many[:, group[0], None], tables[group[0]], 0.0)
+                for i in group[1:]:
+                    code *= np.uint16(sizes[i])
+                    code += levels[far.rows[i]]
+                    table = (table[:, :, None] + np.where(many[:, i, None], tables[i], 0.0)[:, None]).reshape(
+                        len(table), -1
+                    )
+                code = code.astype(np.intp)
+                for s in np.flatnonzero(many[:, group].any(axis=1)).tolist():
+                    totals[s, one, start : start + width] += table[s].take(code)
+
+
+def _groups(rows: list[int], sizes: list[int]) -> Iterator[list[int]]:
+    """Yield rows, as many at a time as have a table of no more than ``_TABLE`` entries, one at least."""
+    group: list[int] = []
+    entries = 1
+    for row in rows:
+        if group and entries * sizes[row] > _TABLE:
+            yield group
+            group, entries = [], 1
+        group.append(row)
+        entries *= sizes[row]
+    if group:
+        yield group
 
 
 def add_at(total: Floats, side: Counts, units: Counts, values: Floats) -> None:
     """Add values ``(e,)`` to the units of their sides in ``total``, ``(2, m)``."""
     total += np.bincount(side * total.shape[1] + units, values, total.size).reshape(total.shape)
-
-
-def _behind(values: NDArray[np.float32], limits: NDArray[np.float32]) -> tuple[Counts | slice, Counts]:
-    """Return items, with all that are below a limit, and how many of the ascending limits do not lie above each."""
-    below = values < limits[-1]
-    items: Counts | slice = slice(None)
-    if np.count_nonzero(below) * _SCATTERED < len(values):
-        items = np.flatnonzero(below)
-        values = values[items]
-    if len(limits) > _PASSES:
-        return items, np.searchsorted(limits, values, side="right")
-    behind = np.zeros(len(values), np.uint8)
-    for limit in limits:
-        behind += values >= limit
-    return items, behind.astype(np.intp)
-
-
-def _by_depth(weights: Floats) -> Iterator[tuple[list[int], Floats]]:
-    """Yield measures and their weights up to the last positive that weighs: the deepest ones, then the others."""
-    active = weights != 0
-    depth = np.where(active.any(axis=1), weights.shape[1] - np.argmax(active[:, ::-1], axis=1), 0)
-    for of in (depth == depth.max(), depth < depth.max()):
-        if depth[of].any():
-            yield np.flatnonzero(of & (depth > 0)).tolist(), weights[of & (depth > 0), : depth[of].max()]
 
 
 def joined(starts: Counts, lengths: Counts) -> Counts:

@@ -186,11 +186,10 @@ def _candidates(task: Task, reach: float, step: int) -> Iterator[tuple]:
         # Each pair is wanted once, from the end that comes first in the order of ids.
         start = int(task.excluded[rows].min()) if _once(task) else 0
         values = screen.block(rows, slice(start, m))
-        limit = (
-            screen.limit(rows, reach) + screen.slack[rows]
-            if math.isfinite(reach)
-            else np.full(len(values), np.inf)
-        )
+        limit = np.full(len(values), np.inf)
+        if math.isfinite(reach):
+            limit = screen.limit(rows, reach)
+            limit += screen.slack(rows, limit)
         close = np.flatnonzero(values <= np.nextafter(limit.astype(np.float32), np.float32(np.inf))[:, None])
         row, column = np.divmod(close, values.shape[1])
         yield rows, start, (row, column, lambda r, c: screen.exact(r, c)[0])
@@ -216,9 +215,10 @@ def _same_below(
             _add_below(accepted[:, rows], row, screen.exact(rows.start + row, column)[0], thresholds)
             continue
         values = screen.block(rows, slice(0, m))[row, column].astype(np.float64)
-        slack = screen.slack[rows][row]
         for i, threshold in enumerate(thresholds):
-            limit = screen.limit(rows, min(threshold, 1e18))[row]
+            limit = screen.limit(rows, min(threshold, 1e18))
+            slack = screen.slack(rows, limit)[row]
+            limit = limit[row]
             unsure = np.flatnonzero(np.abs(values - limit) <= slack)
             below = values < limit
             below[unsure] = screen.exact(rows.start + row[unsure], column[unsure])[0] < np.float32(threshold)

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .ahead import add_at, joined
+from .ahead import Ranks, add_at, joined
 from .measures import Measure
-from .ranking import Ranks
 from .task import Task
 
 __all__ = ["EffectSums", "Effects", "Formula", "formula_of", "influences", "shared_by_classes"]
@@ -113,7 +112,7 @@ class EffectSums:
             # Positives stand before others too, but leave by a rule of their own.
             own = np.where(asked, at.removals(formula), 0.0) - at.behind(pull)
             add_at(gain, plus[ranks.query], ranks.column, own)
-        ranks.ahead.add(pulls, ranks.query, plus, self._gains)
+        ranks.ahead.add(pulls, ranks, plus, self._gains)
         only = asked & (at.count == 1)
         self._lost += np.bincount(ranks.column[only], minlength=len(self._lost))
 
@@ -271,14 +270,11 @@ def _class_shifts(
     reach = np.zeros(len(own), np.int64)
     np.maximum.at(reach, ranks.query, ahead.place - ahead.starts[ranks.query])
     reach[~directed] = 0
-    at = joined(ahead.starts[:-1], reach)
+    at = joined(ahead.starts, reach)
     row, code = np.repeat(np.arange(len(own)), reach), task.gallery_classes[ahead.columns[at]]
     others = code != own[row]
     at, key = at[others], (row * classes + code)[others]
-    rival_row, rival_code = ranks.query[ahead.of], task.gallery_classes[ahead.rival]
-    more = (rival_code != own[rival_row]) & directed[rival_row]
-    rival_key, rival_of = (rival_row * classes + rival_code)[more], ahead.of[more]
-    groups = np.unique(np.concatenate([key, rival_key]))
+    groups = np.unique(key)
     order = np.argsort(key, kind="stable")
     at, group = at[order], np.searchsorted(groups, key[order])
     begins = np.searchsorted(group, np.arange(len(groups)))
@@ -294,21 +290,9 @@ def _class_shifts(
         pair_group = np.repeat(np.arange(start, min(stop, len(groups))), size[part])
         positive = joined(first[groups[part] // classes], size[part])
         before = np.searchsorted(entries, pair_group * span + ahead.place[positive]) - begins[pair_group]
-        _add_rivals(before, groups[part], rival_key, rival_of, first, size[part], classes)
         some = np.flatnonzero(before)
         yield positive[some], groups[pair_group[some]] % classes, before[some]
         start = stop
-
-
-def _add_rivals(
-    before: Counts, groups: Counts, key: Counts, of: Counts, first: Counts, size: Counts, classes: int
-) -> None:
-    """Count the items that were told apart one by one, in the pairs of these groups."""
-    inside = (key >= groups[0]) & (key <= groups[-1])
-    key, of = key[inside], of[inside]
-    place = np.searchsorted(groups, key)
-    begin = np.cumsum(size) - size
-    np.add.at(before, begin[place] + of - first[key // classes], 1)
 
 
 def influences(

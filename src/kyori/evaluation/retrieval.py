@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..results import Result
+from .ahead import Ranks
 from .context import Context, Unit
 from .influence import Effects, EffectSums, influences
 from .measures import Measure
 from .per_query import PerQueryFile
-from .ranking import Ranks, rank_blocks
+from .ranking import rank_blocks
 from .task import Task
 
 __all__ = ["Retrieval", "average_precision", "ndcg", "precision", "retrieval_results", "retrieve"]

@@ -45,8 +45,8 @@ class Nearness:
             screen = self._prepared()
             coarse = screen.block(slice(row, row + 1), slice(0, n))[0]
             coarse[row] = np.inf
-            limit = float(np.partition(coarse, k - 1)[k - 1]) + 2 * float(screen.slack[row])
-            near = np.flatnonzero(coarse <= limit)
+            limit = np.partition(coarse, k - 1)[k - 1 : k].astype(np.float64)
+            near = np.flatnonzero(coarse <= limit + 2 * screen.slack(slice(row, row + 1), limit))
             near = near[near != row]
             distances, _ = screen.exact(np.full(len(near), row), near)
         order = np.lexsort((near, distances))[:k]

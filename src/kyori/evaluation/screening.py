@@ -1,0 +1,270 @@
+"""The ranks of a block of queries by a float32 product, and by exact distances where rounding could turn them.
+
+About the exact value of each positive lies a window in which the product cannot tell what is closer; where windows
+meet they are one. What lies before a window is closer for sure, and is counted: in a row whose positives are all near
+by sorting it, in a far row by going through all its values. What lies in the window is computed exactly and sorted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..neighbors import Screen, row_keys
+from .ahead import Ahead, Far, Ranks, joined
+from .task import Task
+
+__all__ = ["BLOCK_WIDTH", "screened"]
+
+BLOCK_WIDTH = 65_536  # gallery items of one product
+
+Counts = NDArray[np.int64]
+Values = NDArray[np.float32]
+
+_CROWDED = 64  # the screen is left when more than one in so many pairs would have to be computed exactly
+_SORTED = 24  # the share of a row that is sorted rather than counted
+_FEW = 64  # which are sorted anyway
+_PASSES = (
+    60  # a row is gone through for each of so many windows; for more, its values are looked up among them
+)
+_CACHED = 262_144  # values that are looked at several times
+
+
+def screened(
+    task: Task, screen: Screen, rows: slice, room: Values, *, ahead: bool, listed: bool
+) -> Ranks | None:
+    """Return the ranks of a block, or None where too much is too close for the screen.
+
+    Args:
+        task: Who is compared with whom.
+        screen: Of the task.
+        rows: The block.
+        room: Where its values are written to, and what stands ahead is read from.
+        ahead: Whether it is wanted what stands before each positive.
+        listed: Whether every row is sorted, however far its positives are.
+    """
+    windows = _Windows.of(task, screen, rows)
+    product = _Product(task, screen, rows, room)
+    scan = _Scan(windows, product, listed)
+    most = (rows.stop - rows.start) * len(task.gallery) // _CROWDED
+    if not scan.run(most):
+        return None
+    columns, starts, window, at = scan.sorted()
+    sizes = np.bincount(window, minlength=len(windows.row))
+    unsure = np.flatnonzero(sizes[window] > 1)
+    if len(unsure) > most:
+        return None
+    exact = np.zeros(len(window), np.float32)
+    exact[unsure] = screen.exact(rows.start + windows.row[window[unsure]], columns[at[unsure]])[0]
+    order = np.lexsort((columns[at], row_keys(window, exact)))  # each stays in its window
+    columns[at], exact = columns[at[order]], exact[order]
+    same = task.gallery_classes[columns[at]] == task.query_classes[rows][windows.row[window]]
+    level = (window[1:] == window[:-1]) & (exact[1:] == exact[:-1]) & (same[1:] != same[:-1])
+    tied = np.zeros(rows.stop - rows.start, np.bool_)
+    tied[windows.row[window[1:][level]]] = True
+
+    positive = np.flatnonzero(same)
+    of, place = window[positive], at[positive]
+    query = windows.row[of]
+    rank = scan.before[of] + positive - (np.cumsum(sizes) - sizes)[of] + 1
+    stands = None
+    if ahead:
+        b = len(tied)
+        far = np.flatnonzero(scan.far[windows.row])  # each of their windows is a list of its own
+        lists = np.where(scan.far[query], b + np.searchsorted(far, of), query)
+        stands = Ahead(
+            columns,
+            starts,
+            np.concatenate([np.arange(b), windows.row[far]]),
+            lists,
+            place,
+            Far(np.flatnonzero(scan.far), of - windows.first[query], scan.levels) if len(far) else None,
+        )
+    return Ranks(rows, query, rank, np.bincount(query, minlength=len(tied)), tied, columns[place], stands)
+
+
+@dataclass(frozen=True, eq=False)
+class _Windows:
+    """Where the product cannot tell what is closer than a positive.
+
+    Attributes:
+        row: ``(c,)`` whose windows they are, ascending; those of a row ascend and do not meet.
+        low: ``(c,)`` what lies below is closer than every positive of the window.
+        beyond: ``(c,)`` the least value that is farther.
+        first: ``(b + 1,)`` where the windows of each row begin.
+        limit: ``(b,)`` nothing above it matters to the row.
+    """
+
+    row: Counts
+    low: Values
+    beyond: Values
+    first: Counts
+    limit: Values
+
+    @classmethod
+    def of(cls, task: Task, screen: Screen, rows: slice) -> "_Windows":
+        row, column = task.positive_pairs(rows)
+        value = screen.exact(rows.start + row, column)[1]
+        order = np.lexsort((value, row))
+        row, value = row[order], value[order]
+        slack = screen.slack(rows.start + row, value)
+        low, high = _rounded(value - slack, -1), _rounded(value + slack, 1)
+        first = np.ones(len(row), np.bool_)
+        first[1:] = (row[1:] != row[:-1]) | (low[1:] > high[:-1])
+        last = np.append(first[1:], True)[: len(row)]
+        row, low, high = row[first], low[first], high[last]
+        b = rows.stop - rows.start
+        limit = np.full(b, np.finfo(np.float32).min)  # a query without a positive needs nobody
+        np.maximum.at(limit, row, high)
+        beyond = np.nextafter(high, np.float32(np.inf))
+        return cls(row, low, beyond, np.searchsorted(row, np.arange(b + 1)), limit)
+
+    def levels(self, row: int, values: Values) -> tuple[NDArray[np.unsignedinteger], Counts]:
+        """Return ``(w,)`` how many edges of the row's windows lie at or below each value: in a window it is odd.
+
+        And ``(k,)`` how many values lie before each of its windows.
+        """
+        part = slice(self.first[row], self.first[row + 1])
+        edges = np.stack([self.low[part], self.beyond[part]], axis=1).ravel()
+        if len(edges) > 2 * _PASSES:
+            above = np.searchsorted(edges, values, side="right")
+            return above.view(np.uint64), np.cumsum(np.bincount(above, minlength=len(edges)))[:-1:2]
+        levels, before = np.zeros(len(values), np.uint8), np.empty(len(edges), np.int64)
+        after = np.empty(len(values), np.bool_)
+        for i, edge in enumerate(edges):
+            np.greater_equal(values, edge, out=after)
+            before[i] = len(values) - np.count_nonzero(after)
+            levels += after.view(np.uint8)
+        return levels, before[::2]
+
+
+class _Product:
+    """The values of a block, one block of columns after the other, infinite where a pair is no pair.
+
+    Attributes:
+        whole: Whether it is one block of columns, which is kept.
+    """
+
+    def __init__(self, task: Task, screen: Screen, rows: slice, room: Values):
+        self._screen, self._rows, self._room = screen, rows, room
+        self._items = len(task.gallery)
+        self._excluded = task.excluded_pairs(rows)
+        self.whole = self._items <= BLOCK_WIDTH
+
+    def blocks(self) -> Iterator[tuple[int, Values]]:
+        """Yield the first column and ``(b, w)`` values."""
+        for start in range(0, self._items, BLOCK_WIDTH):
+            columns = slice(start, min(start + BLOCK_WIDTH, self._items))
+            b, w = self._rows.stop - self._rows.start, columns.stop - start
+            values = self._screen.block(self._rows, columns, self._room[: b * w].reshape(b, w))
+            row, column = self._excluded
+            inside = (column >= start) & (column < columns.stop)
+            values[row[inside], column[inside] - start] = np.inf
+            yield start, values
+
+    def kept(self) -> Values:
+        """Return the ``(b, m)`` values of the one block, or what was written over them."""
+        b = self._rows.stop - self._rows.start
+        return self._room[: b * self._items].reshape(b, self._items)
+
+
+class _Scan:
+    """Goes through the values of a block.
+
+    Attributes:
+        before: ``(c,)`` how many items lie before each window.
+        far: ``(b,)`` the rows that are counted.
+    """
+
+    def __init__(self, windows: _Windows, product: _Product, listed: bool):
+        b = len(windows.limit)
+        self._windows, self._product, self._listed = windows, product, listed
+        self.before = np.zeros(len(windows.row), np.int64)
+        self.far = np.zeros(b, np.bool_)
+        self._keys: list[Counts] = []  # of close rows, up to their limits
+        self._columns: list[Counts] = []
+        self._hits: list[tuple[Counts, Counts]] = []  # of far rows: windows, and columns of what lies in them
+        self._level = np.min_scalar_type(int(np.diff(windows.first).max(initial=0)))
+
+    def run(self, most: int) -> bool:
+        """Look at every value; stop and return False where more than ``most`` lie in windows of far rows."""
+        for start, values in self._product.blocks():
+            step = max(1, _CACHED // values.shape[1])
+            for top in range(0, len(values), step):
+                self._look(top, start, values[top : top + step])
+            if sum(len(column) for _, column in self._hits) > most:
+                return False
+        return True
+
+    def _look(self, top: int, start: int, values: Values) -> None:
+        part = slice(top, top + len(values))
+        close = values <= self._windows.limit[part, None]
+        if start == 0 and not self._listed:
+            counts = np.array([np.count_nonzero(row) for row in close])
+            self.far[part] = counts > max(values.shape[1] // _SORTED, _FEW)
+        for i in np.flatnonzero(self.far[part]).tolist():
+            self._count(top + i, start, values[i])
+            close[i] = False
+        flat = np.flatnonzero(close)
+        row, column = np.divmod(flat, values.shape[1])
+        self._keys.append(row_keys(row + top, values.ravel()[flat]))
+        self._columns.append(column + start)
+
+    def _count(self, row: int, start: int, values: Values) -> None:
+        levels, before = self._windows.levels(row, values)
+        first = self._windows.first[row]
+        self.before[first : first + len(before)] += before
+        inside = np.flatnonzero((levels & 1).view(np.bool_) if levels.itemsize == 1 else levels & 1)
+        self._hits.append((first + (levels[inside] >> 1).astype(np.int64), inside + start))
+        self._write(levels, values)
+
+    def _write(self, levels: NDArray[np.unsignedinteger], values: Values) -> None:
+        """Write how many windows begin at or below each value to where the values were."""
+        values.view(self._level)[: len(values)] = (levels + 1) >> 1
+
+    def levels(self) -> Iterator[tuple[int, NDArray[np.unsignedinteger]]]:
+        """Yield the first column and ``(b, w)``, in far rows: how many windows begin at or before each item."""
+        if self._product.whole:
+            kept = self._product.kept()
+            yield 0, kept.view(self._level)[:, : kept.shape[1]]
+            return
+        for start, values in self._product.blocks():
+            for row in np.flatnonzero(self.far).tolist():
+                self._write(self._windows.levels(row, values[row])[0], values[row])
+            yield start, values.view(self._level)[:, : values.shape[1]]
+
+    def sorted(self) -> tuple[Counts, Counts, Counts, Counts]:
+        """Return lists, and what of them lies in windows.
+
+        Returns:
+            Columns, list after list; where the list of each row, then of each window of a far row begins; and of each
+            item in a window, by window: which one, and its position among the columns.
+        """
+        windows = self._windows
+        keys, columns = np.concatenate(self._keys), np.concatenate(self._columns)
+        order = np.argsort(keys, kind="stable")
+        keys, columns = keys[order], columns[order]
+        starts = np.searchsorted(keys, np.arange(len(self.far)) << 32)
+        near = np.flatnonzero(~self.far[windows.row])
+        from_ = np.searchsorted(keys, row_keys(windows.row[near], windows.low[near]))
+        widths = np.searchsorted(keys, row_keys(windows.row[near], windows.beyond[near])) - from_
+        self.before[near] = from_ - starts[windows.row[near]]
+
+        none = np.zeros(0, np.int64)
+        hits = [np.concatenate([none, *of]) for of in zip(*self._hits, strict=True)] or [none, none]
+        order = np.argsort(hits[0], kind="stable")
+        hit, column = hits[0][order], hits[1][order]
+        far = np.flatnonzero(self.far[windows.row])
+        starts = np.concatenate([starts, len(columns) + np.searchsorted(hit, far)])
+        window = np.concatenate([np.repeat(near, widths), hit])
+        at = np.concatenate([joined(from_, widths), len(columns) + np.arange(len(hit))])
+        order = np.argsort(window, kind="stable")
+        return np.concatenate([columns, column]), starts, window[order], at[order]
+
+
+def _rounded(values: NDArray[np.float64], direction: int) -> Values:
+    """Return the float32 at or beyond each value, towards +∞ (1) or −∞ (−1)."""
+    near = values.astype(np.float32)
+    beyond = np.nextafter(near, np.float32(direction * np.inf))
+    return np.where((near - values) * direction < 0, beyond, near).astype(np.float32)
