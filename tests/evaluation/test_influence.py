@@ -15,7 +15,7 @@ from kyori.results import Results
 from kyori.vectors import VectorTable
 from oracles import leave_one_out as oracle
 
-COUNTED = {"screening._SORTED": 10**9, "screening._FEW": 0}
+COUNTED = {"screening._SORTED": 10**9, "screening._FEW": 0, "screening._SAMPLED": 1}
 WAYS = {
     "sorted": {"ranking._LEAST_ITEMS": 10**9},
     "screen": {},

@@ -12,7 +12,7 @@ Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Levels = NDArray[np.unsignedinteger]
 
-_TABLE = 4096  # sums of the weights of several rows, looked up at once: what the nearest cache holds
+_TABLE = 4096  # entries that are looked up quickly: they stay in the cache
 _SCATTERED = 64  # items are taken one by one when no more than one in so many matter
 
 
@@ -105,59 +105,72 @@ class Ahead:
 
 
 def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floats) -> None:
-    place = np.full(len(side), -1)
-    place[far.rows] = np.arange(len(far.rows))
-    at = place[ranks.query]
-    asked = np.flatnonzero(at >= 0)
-    at, level, rank, weights = at[asked], far.level[asked], ranks.rank[asked], weights[:, asked]
-    sizes = np.full(len(far.rows), 2)
-    np.maximum.at(sizes, at, level + 2)
-    begins = np.cumsum(sizes) - sizes
-    tails = np.stack([np.bincount(begins[at] + level, weight, sizes.sum()) for weight in weights])
-    reach, depth = (np.zeros((len(weights), len(sizes)), np.int64) for _ in range(2))
+    row = np.full(len(side), -1)
+    row[far.rows] = np.arange(len(far.rows))
+    asked = np.flatnonzero(row[ranks.query] >= 0)
+    row, level, weights = row[ranks.query[asked]], far.level[asked], weights[:, asked]
+    # How far what weighs reaches, in items and in levels; an item gains the weights of its level and all above.
+    reach, depth = (np.zeros((len(weights), len(far.rows)), np.int64) for _ in range(2))
     for s, weight in enumerate(weights):
         active = np.flatnonzero(weight)
-        np.maximum.at(reach[s], at[active], rank[active])
-        np.maximum.at(depth[s], at[active], level[active])
-    tables = []
-    for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True):
-        tables.append(np.cumsum(tails[:, begin : begin + size][:, ::-1], axis=1)[:, ::-1])
-    few = (reach > 0) & (reach * _SCATTERED <= totals.shape[2])
+        np.maximum.at(reach[s], row[active], ranks.rank[asked[active]])
+        np.maximum.at(depth[s], row[active], level[active])
+    sizes = np.full(len(far.rows), 2)
+    np.maximum.at(sizes, row, level + 2)
+    begins = np.cumsum(sizes) - sizes
+    gains = np.stack([np.bincount(begins[row] + level, weight, sizes.sum()) for weight in weights], axis=1)
+    tables = [np.cumsum(part[::-1], axis=0)[::-1] for part in np.split(gains, begins[1:])]
     many = reach * _SCATTERED > totals.shape[2]
+    few = (reach > 0) & ~many
     for start, levels in far.levels():
-        width = levels.shape[1]
         for i in np.flatnonzero(few.any(axis=0)).tolist():
-            row = far.rows[i]
-            items = np.flatnonzero(levels[row] <= depth[few[:, i], i].max())
-            of = levels[row][items]
+            of = levels[far.rows[i]]
+            items = np.flatnonzero(
+                of <= int(depth[few[:, i], i].max())
+            )  # an int64 would turn all of them into it
             for s in np.flatnonzero(few[:, i]).tolist():
-                totals[s, side[row], start + items] += tables[i][s].take(of)
+                totals[s, side[far.rows[i]], start + items] += tables[i][of[items], s]
+        dense = np.flatnonzero(many.any(axis=1))
         for one in (0, 1):
-            rows = np.flatnonzero(many.any(axis=0) & (side[far.rows] == one))
-            for group in _groups(rows.tolist(), sizes.tolist()):
-                code = levels[far.rows[group[0]]].astype(np.uint16 if len(group) > 1 else np.intp)
-                table = np.where(many[:, group[0], None], tables[group[0]], 0.0)
-                for i in group[1:]:
-                    code *= np.uint16(sizes[i])
-                    code += levels[far.rows[i]]
-                    table = (table[:, :, None] + np.where(many[:, i, None], tables[i], 0.0)[:, None]).reshape(
-                        len(table), -1
-                    )
-                code = code.astype(np.intp)
-                for s in np.flatnonzero(many[:, group].any(axis=1)).tolist():
-                    totals[s, one, start : start + width] += table[s].take(code)
+            chosen = np.flatnonzero(many.any(axis=0) & (side[far.rows] == one)).tolist()
+            if not chosen:
+                continue
+            kept = [tables[i][:, dense] * many[dense, i] for i in chosen]
+            sums = _looked_up([levels[far.rows[i]] for i in chosen], kept, levels.shape[1])
+            totals[dense, one, start : start + levels.shape[1]] += sums.T
 
 
-def _groups(rows: list[int], sizes: list[int]) -> Iterator[list[int]]:
-    """Yield rows, as many at a time as have a table of no more than ``_TABLE`` entries, one at least."""
+def _looked_up(levels: list[Levels], tables: list[Floats], width: int) -> Floats:
+    """Return the sum over rows of the entry ``(s,)`` of its table at each item's level, ``(w, s)``.
+
+    One table of the sums of several rows' entries is looked up once for all of them.
+    """
+    measures = tables[0].shape[1]
+    sums, found = np.zeros((2, width, measures))
+    code, at = np.empty(width, np.uint16), np.empty(width, np.intp)
+    for first, *others in _groups([len(table) for table in tables]):
+        table = tables[first]
+        (code if others else at)[:] = levels[first]
+        for i in others:
+            code *= np.uint16(len(tables[i]))
+            code += levels[i]
+            table = (table[:, None] + tables[i]).reshape(-1, measures)
+        if others:
+            at[:] = code
+        sums += np.take(table, at, axis=0, out=found, mode="clip")
+    return sums
+
+
+def _groups(sizes: list[int]) -> Iterator[list[int]]:
+    """Yield positions one after the other, as many at a time as have a product of sizes up to ``_TABLE``, or one."""
     group: list[int] = []
     entries = 1
-    for row in rows:
-        if group and entries * sizes[row] > _TABLE:
+    for i, size in enumerate(sizes):
+        if group and entries * size > _TABLE:
             yield group
             group, entries = [], 1
-        group.append(row)
-        entries *= sizes[row]
+        group.append(i)
+        entries *= size
     if group:
         yield group
 

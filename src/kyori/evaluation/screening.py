@@ -25,6 +25,7 @@ Values = NDArray[np.float32]
 _CROWDED = 64  # the screen is left when more than one in so many pairs would have to be computed exactly
 _SORTED = 24  # the share of a row that is sorted rather than counted
 _FEW = 64  # which are sorted anyway
+_SAMPLED = 16  # one in so many items tells how many there are
 _PASSES = (
     60  # a row is gone through for each of so many windows; for more, its values are looked up among them
 )
@@ -90,15 +91,14 @@ class _Windows:
 
     Attributes:
         row: ``(c,)`` whose windows they are, ascending; those of a row ascend and do not meet.
-        low: ``(c,)`` what lies below is closer than every positive of the window.
-        beyond: ``(c,)`` the least value that is farther.
+        edges: ``(c, 2)`` what lies below the first is closer than every positive of the window; the second is the least
+            value that is farther.
         first: ``(b + 1,)`` where the windows of each row begin.
         limit: ``(b,)`` nothing above it matters to the row.
     """
 
     row: Counts
-    low: Values
-    beyond: Values
+    edges: Values
     first: Counts
     limit: Values
 
@@ -113,30 +113,31 @@ class _Windows:
         first = np.ones(len(row), np.bool_)
         first[1:] = (row[1:] != row[:-1]) | (low[1:] > high[:-1])
         last = np.append(first[1:], True)[: len(row)]
-        row, low, high = row[first], low[first], high[last]
+        row, high = row[first], high[last]
+        edges = np.stack([low[first], np.nextafter(high, np.float32(np.inf))], axis=1)
         b = rows.stop - rows.start
         limit = np.full(b, np.finfo(np.float32).min)  # a query without a positive needs nobody
         np.maximum.at(limit, row, high)
-        beyond = np.nextafter(high, np.float32(np.inf))
-        return cls(row, low, beyond, np.searchsorted(row, np.arange(b + 1)), limit)
+        return cls(row, edges, np.searchsorted(row, np.arange(b + 1)), limit)
 
     def levels(self, row: int, values: Values) -> tuple[NDArray[np.unsignedinteger], Counts]:
         """Return ``(w,)`` how many edges of the row's windows lie at or below each value: in a window it is odd.
 
         And ``(k,)`` how many values lie before each of its windows.
         """
-        part = slice(self.first[row], self.first[row + 1])
-        edges = np.stack([self.low[part], self.beyond[part]], axis=1).ravel()
+        edges = self.edges[self.first[row] : self.first[row + 1]].ravel()
         if len(edges) > 2 * _PASSES:
             above = np.searchsorted(edges, values, side="right")
             return above.view(np.uint64), np.cumsum(np.bincount(above, minlength=len(edges)))[:-1:2]
-        levels, before = np.zeros(len(values), np.uint8), np.empty(len(edges), np.int64)
+        levels, before = np.zeros(len(values), np.uint8), np.empty(len(edges) // 2, np.int64)
         after = np.empty(len(values), np.bool_)
+        more = after.view(np.uint8)
         for i, edge in enumerate(edges):
             np.greater_equal(values, edge, out=after)
-            before[i] = len(values) - np.count_nonzero(after)
-            levels += after.view(np.uint8)
-        return levels, before[::2]
+            np.add(levels, more, out=levels)
+            if i % 2 == 0:
+                before[i // 2] = len(values) - np.count_nonzero(after)
+        return levels, before
 
 
 class _Product:
@@ -182,9 +183,9 @@ class _Scan:
         self._windows, self._product, self._listed = windows, product, listed
         self.before = np.zeros(len(windows.row), np.int64)
         self.far = np.zeros(b, np.bool_)
-        self._keys: list[Counts] = []  # of close rows, up to their limits
-        self._columns: list[Counts] = []
-        self._hits: list[tuple[Counts, Counts]] = []  # of far rows: windows, and columns of what lies in them
+        none = np.zeros(0, np.int64)
+        self._close = [(none, none)]  # of close rows, up to their limits: keys and columns
+        self._hits = [(none, none)]  # of what lies in the windows of far rows: windows and columns
         self._level = np.min_scalar_type(int(np.diff(windows.first).max(initial=0)))
 
     def run(self, most: int) -> bool:
@@ -199,17 +200,21 @@ class _Scan:
 
     def _look(self, top: int, start: int, values: Values) -> None:
         part = slice(top, top + len(values))
-        close = values <= self._windows.limit[part, None]
+        limit = self._windows.limit[part, None]
         if start == 0 and not self._listed:
-            counts = np.array([np.count_nonzero(row) for row in close])
-            self.far[part] = counts > max(values.shape[1] // _SORTED, _FEW)
+            sample = values[:, ::_SAMPLED] <= limit
+            counts = np.array([np.count_nonzero(row) for row in sample])
+            self.far[part] = counts * _SAMPLED > max(values.shape[1] // _SORTED, _FEW)
         for i in np.flatnonzero(self.far[part]).tolist():
             self._count(top + i, start, values[i])
-            close[i] = False
+        near = np.flatnonzero(~self.far[part])
+        if len(near) == 0:
+            return
+        close = values <= limit
+        close[self.far[part]] = False
         flat = np.flatnonzero(close)
         row, column = np.divmod(flat, values.shape[1])
-        self._keys.append(row_keys(row + top, values.ravel()[flat]))
-        self._columns.append(column + start)
+        self._close.append((row_keys(row + top, values.ravel()[flat]), column + start))
 
     def _count(self, row: int, start: int, values: Values) -> None:
         levels, before = self._windows.levels(row, values)
@@ -221,7 +226,8 @@ class _Scan:
 
     def _write(self, levels: NDArray[np.unsignedinteger], values: Values) -> None:
         """Write how many windows begin at or below each value to where the values were."""
-        values.view(self._level)[: len(values)] = (levels + 1) >> 1
+        levels += 1
+        np.right_shift(levels, 1, out=values.view(self._level)[: len(values)], casting="unsafe")
 
     def levels(self) -> Iterator[tuple[int, NDArray[np.unsignedinteger]]]:
         """Yield the first column and ``(b, w)``, in far rows: how many windows begin at or before each item."""
@@ -242,25 +248,27 @@ class _Scan:
             item in a window, by window: which one, and its position among the columns.
         """
         windows = self._windows
-        keys, columns = np.concatenate(self._keys), np.concatenate(self._columns)
-        order = np.argsort(keys, kind="stable")
-        keys, columns = keys[order], columns[order]
+        keys, columns = _in_order(self._close)
         starts = np.searchsorted(keys, np.arange(len(self.far)) << 32)
         near = np.flatnonzero(~self.far[windows.row])
-        from_ = np.searchsorted(keys, row_keys(windows.row[near], windows.low[near]))
-        widths = np.searchsorted(keys, row_keys(windows.row[near], windows.beyond[near])) - from_
+        from_ = np.searchsorted(keys, row_keys(windows.row[near], windows.edges[near, 0]))
+        widths = np.searchsorted(keys, row_keys(windows.row[near], windows.edges[near, 1])) - from_
         self.before[near] = from_ - starts[windows.row[near]]
 
-        none = np.zeros(0, np.int64)
-        hits = [np.concatenate([none, *of]) for of in zip(*self._hits, strict=True)] or [none, none]
-        order = np.argsort(hits[0], kind="stable")
-        hit, column = hits[0][order], hits[1][order]
+        hit, column = _in_order(self._hits)
         far = np.flatnonzero(self.far[windows.row])
         starts = np.concatenate([starts, len(columns) + np.searchsorted(hit, far)])
         window = np.concatenate([np.repeat(near, widths), hit])
         at = np.concatenate([joined(from_, widths), len(columns) + np.arange(len(hit))])
         order = np.argsort(window, kind="stable")
         return np.concatenate([columns, column]), starts, window[order], at[order]
+
+
+def _in_order(parts: list[tuple[Counts, Counts]]) -> tuple[Counts, Counts]:
+    """Return all keys, sorted, and their columns."""
+    keys, columns = (np.concatenate(of) for of in zip(*parts, strict=True))
+    order = np.argsort(keys, kind="stable")
+    return keys[order], columns[order]
 
 
 def _rounded(values: NDArray[np.float64], direction: int) -> Values:
