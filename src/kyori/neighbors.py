@@ -279,14 +279,16 @@ class Screen:
         """
         unit = float(np.finfo(np.float32).eps) / 2
         d = self._gallery.shape[1]
-        sums = (d + 32) * unit / (1 - min(0.5, 4 * d * unit))
+        additions = d * unit / (1 - min(0.5, 4 * d * unit))
         if self._metric == "cosine":
-            return sums * (1 + np.abs(values)) / 2
+            return additions * (1 + np.abs(values)) / 2 + 10 * unit
         own = self._own[rows]
+        product = own * self._reach
         if self._metric == "dot":
-            return sums * (own * self._reach + np.abs(values)) / 2
-        products = own * self._reach + (np.abs(values) + 3 * self._spread) / 2
-        return sums * products + 10 * unit * (own + self._reach) ** 2 + self._floor
+            return additions * (product + np.abs(values)) / 2 + unit * (2 * product + 4 * np.abs(values))
+        square = np.maximum(values + own**2 + self._level, 0)
+        rounded = 6 * (product + square) + 3 * (own**2 + self._reach**2 + self._spread)
+        return additions * (product + (np.abs(values) + 3 * self._spread) / 2) + unit * rounded + self._floor
 
     def block(
         self, rows: slice, columns: slice, out: NDArray[np.float32] | None = None

@@ -108,53 +108,61 @@ def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floa
     row = np.full(len(side), -1)
     row[far.rows] = np.arange(len(far.rows))
     asked = np.flatnonzero(row[ranks.query] >= 0)
-    row, level, weights = row[ranks.query[asked]], far.level[asked], weights[:, asked]
-    # How far what weighs reaches, in items and in levels; an item gains the weights of its level and all above.
-    reach, depth = (np.zeros((len(weights), len(far.rows)), np.int64) for _ in range(2))
-    for s, weight in enumerate(weights):
-        active = np.flatnonzero(weight)
-        np.maximum.at(reach[s], row[active], ranks.rank[asked[active]])
-        np.maximum.at(depth[s], row[active], level[active])
+    row, level, rank, weights = (
+        row[ranks.query[asked]],
+        far.level[asked],
+        ranks.rank[asked],
+        weights[:, asked],
+    )
+    # What an item of each level of a row gains, (levels of all rows, s): the weights of that level and of all above.
     sizes = np.full(len(far.rows), 2)
     np.maximum.at(sizes, row, level + 2)
     begins = np.cumsum(sizes) - sizes
     gains = np.stack([np.bincount(begins[row] + level, weight, sizes.sum()) for weight in weights], axis=1)
-    tables = [np.cumsum(part[::-1], axis=0)[::-1] for part in np.split(gains, begins[1:])]
+    for top in range(int(sizes.max()) - 1, 0, -1):
+        at = begins[sizes > top] + top
+        gains[at - 1] += gains[at]
+    # How far in the row what weighs reaches, in items and in levels.
+    reach, depth = (np.zeros((len(weights), len(far.rows)), np.int64) for _ in range(2))
+    for s, weight in enumerate(weights):
+        active = np.flatnonzero(weight)
+        np.maximum.at(reach[s], row[active], rank[active])
+        np.maximum.at(depth[s], row[active], level[active])
     many = reach * _SCATTERED > totals.shape[2]
     few = (reach > 0) & ~many
+    dense = np.flatnonzero(many.any(axis=1))
+    tables = np.split(gains[:, dense] * np.repeat(many[dense].T, sizes, axis=0), begins[1:])
     for start, levels in far.levels():
         for i in np.flatnonzero(few.any(axis=0)).tolist():
-            of = levels[far.rows[i]]
+            own, measures = levels[far.rows[i]], np.flatnonzero(few[:, i]).tolist()
             items = np.flatnonzero(
-                of <= int(depth[few[:, i], i].max())
+                own <= int(depth[measures, i].max())
             )  # an int64 would turn all of them into it
-            for s in np.flatnonzero(few[:, i]).tolist():
-                totals[s, side[far.rows[i]], start + items] += tables[i][of[items], s]
-        dense = np.flatnonzero(many.any(axis=1))
+            at = begins[i] + own[items]
+            for s in measures:
+                totals[s, side[far.rows[i]], start + items] += gains[at, s]
         for one in (0, 1):
             chosen = np.flatnonzero(many.any(axis=0) & (side[far.rows] == one)).tolist()
-            if not chosen:
-                continue
-            kept = [tables[i][:, dense] * many[dense, i] for i in chosen]
-            sums = _looked_up([levels[far.rows[i]] for i in chosen], kept, levels.shape[1])
-            totals[dense, one, start : start + levels.shape[1]] += sums.T
+            if chosen:
+                sums = _looked_up([levels[far.rows[i]] for i in chosen], [tables[i] for i in chosen])
+                totals[dense, one, start : start + levels.shape[1]] += sums.T
 
 
-def _looked_up(levels: list[Levels], tables: list[Floats], width: int) -> Floats:
+def _looked_up(levels: list[Levels], tables: list[Floats]) -> Floats:
     """Return the sum over rows of the entry ``(s,)`` of its table at each item's level, ``(w, s)``.
 
     One table of the sums of several rows' entries is looked up once for all of them.
     """
-    measures = tables[0].shape[1]
-    sums, found = np.zeros((2, width, measures))
-    code, at = np.empty(width, np.uint16), np.empty(width, np.intp)
+    shape = len(levels[0]), tables[0].shape[1]
+    sums, found = np.zeros(shape), np.empty(shape)
+    code, at = np.empty(shape[0], np.uint16), np.empty(shape[0], np.intp)
     for first, *others in _groups([len(table) for table in tables]):
         table = tables[first]
         (code if others else at)[:] = levels[first]
         for i in others:
             code *= np.uint16(len(tables[i]))
             code += levels[i]
-            table = (table[:, None] + tables[i]).reshape(-1, measures)
+            table = (table[:, None] + tables[i]).reshape(-1, shape[1])
         if others:
             at[:] = code
         sums += np.take(table, at, axis=0, out=found, mode="clip")
