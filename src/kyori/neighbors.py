@@ -318,7 +318,8 @@ class Screen:
         d = self._gallery.shape[1]
         step = max(1, min(len(rows), _CACHED_NUMBERS // max(1, d)))
         near, wide = np.empty((step, d), np.float32), np.empty((2, step, d))
-        order = np.argsort(columns, kind="stable")  # the gallery is larger than the cache
+        # The gallery is larger than the cache. Small integers are sorted by their digits.
+        order = np.argsort(columns.astype(np.min_scalar_type(len(self._gallery))), kind="stable")
         for start in range(0, len(rows), step):
             part = order[start : start + step]
             narrow, a, b = near[: len(part)], wide[0, : len(part)], wide[1, : len(part)]

@@ -108,12 +108,8 @@ def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floa
     row = np.full(len(side), -1)
     row[far.rows] = np.arange(len(far.rows))
     asked = np.flatnonzero(row[ranks.query] >= 0)
-    row, level, rank, weights = (
-        row[ranks.query[asked]],
-        far.level[asked],
-        ranks.rank[asked],
-        weights[:, asked],
-    )
+    row, level, rank = row[ranks.query[asked]], far.level[asked], ranks.rank[asked]
+    weights = weights[:, asked]
     # What an item of each level of a row gains, (levels of all rows, s): the weights of that level and of all above.
     sizes = np.full(len(far.rows), 2)
     np.maximum.at(sizes, row, level + 2)
@@ -135,9 +131,8 @@ def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floa
     for start, levels in far.levels():
         for i in np.flatnonzero(few.any(axis=0)).tolist():
             own, measures = levels[far.rows[i]], np.flatnonzero(few[:, i]).tolist()
-            items = np.flatnonzero(
-                own <= int(depth[measures, i].max())
-            )  # an int64 would turn all of them into it
+            deepest = int(depth[measures, i].max())  # as an int64 it would turn all levels into such
+            items = np.flatnonzero(own <= deepest)
             at = begins[i] + own[items]
             for s in measures:
                 totals[s, side[far.rows[i]], start + items] += gains[at, s]
@@ -154,17 +149,14 @@ def _looked_up(levels: list[Levels], tables: list[Floats]) -> Floats:
     One table of the sums of several rows' entries is looked up once for all of them.
     """
     shape = len(levels[0]), tables[0].shape[1]
-    sums, found = np.zeros(shape), np.empty(shape)
-    code, at = np.empty(shape[0], np.uint16), np.empty(shape[0], np.intp)
+    sums, found, at = np.zeros(shape), np.empty(shape), np.empty(shape[0], np.intp)
     for first, *others in _groups([len(table) for table in tables]):
-        table = tables[first]
-        (code if others else at)[:] = levels[first]
+        table, code = tables[first], levels[first]
         for i in others:
-            code *= np.uint16(len(tables[i]))
-            code += levels[i]
             table = (table[:, None] + tables[i]).reshape(-1, shape[1])
-        if others:
-            at[:] = code
+            code = np.multiply(code, len(tables[i]), dtype=np.min_scalar_type(len(table)))
+            code += levels[i]
+        at[:] = code
         sums += np.take(table, at, axis=0, out=found, mode="clip")
     return sums
 

@@ -26,9 +26,7 @@ _CROWDED = 64  # the screen is left when more than one in so many pairs would ha
 _SORTED = 24  # the share of a row that is sorted rather than counted
 _FEW = 64  # which are sorted anyway
 _SAMPLED = 16  # one in so many items tells how many there are
-_PASSES = (
-    60  # a row is gone through for each of so many windows; for more, its values are looked up among them
-)
+_PASSES = 60  # a row is gone through for each of so many windows; with more, values are looked up among them
 _CACHED = 262_144  # values that are looked at several times
 
 
@@ -58,7 +56,7 @@ def screened(
         return None
     exact = np.zeros(len(window), np.float32)
     exact[unsure] = screen.exact(rows.start + windows.row[window[unsure]], columns[at[unsure]])[0]
-    order = np.lexsort((columns[at], row_keys(window, exact)))  # each stays in its window
+    order = _order(row_keys(window, exact), columns[at])  # each stays in its window
     columns[at], exact = columns[at[order]], exact[order]
     same = task.gallery_classes[columns[at]] == task.query_classes[rows][windows.row[window]]
     level = (window[1:] == window[:-1]) & (exact[1:] == exact[:-1]) & (same[1:] != same[:-1])
@@ -220,7 +218,8 @@ class _Scan:
         levels, before = self._windows.levels(row, values)
         first = self._windows.first[row]
         self.before[first : first + len(before)] += before
-        inside = np.flatnonzero((levels & 1).view(np.bool_) if levels.itemsize == 1 else levels & 1)
+        odd = levels & 1
+        inside = np.flatnonzero(odd.view(np.bool_) if odd.itemsize == 1 else odd)
         self._hits.append((first + (levels[inside] >> 1).astype(np.int64), inside + start))
         self._write(levels, values)
 
@@ -269,6 +268,13 @@ def _in_order(parts: list[tuple[Counts, Counts]]) -> tuple[Counts, Counts]:
     keys, columns = (np.concatenate(of) for of in zip(*parts, strict=True))
     order = np.argsort(keys, kind="stable")
     return keys[order], columns[order]
+
+
+def _order(keys: Counts, columns: Counts) -> Counts:
+    """Return the order of keys, and of columns where they are equal, which is rare."""
+    order = np.argsort(keys)
+    ordered = keys[order]
+    return np.lexsort((columns, keys)) if (ordered[1:] == ordered[:-1]).any() else order
 
 
 def _rounded(values: NDArray[np.float64], direction: int) -> Values:
