@@ -59,9 +59,9 @@ def screened(
     order = _order(row_keys(window, exact), columns[at])  # each stays in its window
     columns[at], exact = columns[at[order]], exact[order]
     same = task.gallery_classes[columns[at]] == task.query_classes[rows][windows.row[window]]
-    level = (window[1:] == window[:-1]) & (exact[1:] == exact[:-1]) & (same[1:] != same[:-1])
+    equal = (window[1:] == window[:-1]) & (exact[1:] == exact[:-1])
     tied = np.zeros(rows.stop - rows.start, np.bool_)
-    tied[windows.row[window[1:][level]]] = True
+    tied[windows.row[window[1:][equal & (same[1:] != same[:-1])]]] = True
 
     positive = np.flatnonzero(same)
     of, place = window[positive], at[positive]
