@@ -314,36 +314,45 @@ class Screen:
         self, rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return for ``(p,)`` pairs the distance, rounded once to float32, and the value in float64."""
-        distances, values = np.empty(len(rows), np.float32), np.empty(len(rows))
+        if self._euclidean:
+            (square,) = self._products(rows, columns)
+            values = square - self._own[rows] ** 2 - self._level
+            distances = np.where(square <= self._floor, 0, square).astype(np.float32)
+            return np.sqrt(distances) if self._metric == "euclidean" else distances, values
+        if self._metric == "dot":
+            (product,) = self._products(rows, columns)
+            return (-product).astype(np.float32), -product
+        product, own, other = self._products(rows, columns)
+        norms = np.sqrt(own * other)
+        cosine = np.divide(product, norms, out=np.zeros_like(product), where=norms > 0)
+        far = 1 - cosine
+        return np.where(far < _SAME_DIRECTION, 0, far).astype(np.float32), -cosine
+
+    def _products(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return what distances are made of, ``(1, p)`` or ``(3, p)``: squares, or a·b, and a·a and b·b for angles."""
         d = self._gallery.shape[1]
         step = max(1, min(len(rows), _CACHED_NUMBERS // max(1, d)))
         near, wide = np.empty((step, d), np.float32), np.empty((2, step, d))
+        found = np.empty((3 if self._metric == "cosine" else 1, len(rows)))
         # The gallery is larger than the cache. Small integers are sorted by their digits.
         order = np.argsort(columns.astype(np.min_scalar_type(len(self._gallery))), kind="stable")
+        rows, columns = rows[order], columns[order]
         for start in range(0, len(rows), step):
-            part = order[start : start + step]
-            narrow, a, b = near[: len(part)], wide[0, : len(part)], wide[1, : len(part)]
+            part = slice(start, min(start + step, len(rows)))
+            narrow, a, b = (array[: part.stop - start] for array in (near, *wide))
             a[:] = np.take(self._queries, rows[part], axis=0, out=narrow, mode="clip")
             np.take(self._gallery, columns[part], axis=0, out=narrow, mode="clip")
             if self._euclidean:
                 a -= narrow
-                square = _dots(a, a)
-                values[part] = square - self._own[rows[part]] ** 2 - self._level
-                distances[part] = np.where(square <= self._floor, 0, square)
+                found[0, part] = _dots(a, a)
                 continue
             b[:] = narrow
-            cosine = _dots(a, b)
+            found[0, part] = _dots(a, b)
             if self._metric == "cosine":
-                norms = np.sqrt(_dots(a, a) * _dots(b, b))
-                cosine = np.divide(cosine, norms, out=np.zeros_like(cosine), where=norms > 0)
-                far = 1 - cosine
-                distances[part] = np.where(far < _SAME_DIRECTION, 0, far)
-            else:
-                distances[part] = -cosine
-            values[part] = -cosine
-        if self._metric == "euclidean":
-            np.sqrt(distances, out=distances)
-        return distances, values
+                found[1:, part] = _dots(a, a), _dots(b, b)
+        products = np.empty_like(found)
+        products[:, order] = found
+        return products
 
     def _prepared(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the rows of the product: centred, with a column of ones for the squares, or directions, or as is."""
