@@ -72,6 +72,15 @@ def test_a_poor_embedding_is_counted_row_by_row(monkeypatch, passes):
 
 
 @pytest.mark.filterwarnings("ignore:.*have no positive")
+def test_many_positives_are_not_too_close_for_the_screen(monkeypatch):
+    """They lie in windows of their own, one in forty of all pairs."""
+    fast, slow, seen = both_ways(monkeypatch, products(classes=40, spread=50.0, copies=0))
+    assert all(ranks is not None for ranks in seen)
+    for name in MEASURES:
+        np.testing.assert_array_equal(fast[name].per_query, slow[name].per_query)
+
+
+@pytest.mark.filterwarnings("ignore:.*have no positive")
 def test_what_is_too_close_for_the_screen_is_sorted_after_all(monkeypatch):
     generator = np.random.default_rng(0)
     table = VectorTable(

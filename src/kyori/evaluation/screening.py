@@ -22,7 +22,7 @@ BLOCK_WIDTH = 65_536  # gallery items of one product
 Counts = NDArray[np.int64]
 Values = NDArray[np.float32]
 
-_CROWDED = 64  # the screen is left when more than one in so many pairs would have to be computed exactly
+_CROWDED = 64  # the screen is left when, besides the positives, one in so many pairs is within a window
 _SORTED = 24  # the share of a row that is sorted rather than counted
 _FEW = 64  # which are sorted anyway
 _SAMPLED = 16  # one in so many items tells how many there are
@@ -46,7 +46,7 @@ def screened(
     windows = _Windows.of(task, screen, rows)
     product = _Product(task, screen, rows, room)
     scan = _Scan(windows, product, listed)
-    most = (rows.stop - rows.start) * len(task.gallery) // _CROWDED
+    most = windows.positives + (rows.stop - rows.start) * len(task.gallery) // _CROWDED
     if not scan.run(most):
         return None
     columns, starts, window, at = scan.sorted()
@@ -93,12 +93,14 @@ class _Windows:
             value that is farther.
         first: ``(b + 1,)`` where the windows of each row begin.
         limit: ``(b,)`` nothing above it matters to the row.
+        positives: How many there are in all windows.
     """
 
     row: Counts
     edges: Values
     first: Counts
     limit: Values
+    positives: int
 
     @classmethod
     def of(cls, task: Task, screen: Screen, rows: slice) -> "_Windows":
@@ -116,7 +118,7 @@ class _Windows:
         b = rows.stop - rows.start
         limit = np.full(b, np.finfo(np.float32).min)  # a query without a positive needs nobody
         np.maximum.at(limit, row, high)
-        return cls(row, edges, np.searchsorted(row, np.arange(b + 1)), limit)
+        return cls(row, edges, np.searchsorted(row, np.arange(b + 1)), limit, len(value))
 
     def levels(self, row: int, values: Values) -> tuple[NDArray[np.unsignedinteger], Counts]:
         """Return ``(w,)`` how many edges of the row's windows lie at or below each value: in a window it is odd.
