@@ -269,13 +269,13 @@ class Screen:
     def slack(self, rows: slice | NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how far the coarse value of a pair may be from its true ``values`` ``(p,)``, or ``values`` from it.
 
-        Args:
-            rows: The query of each value.
-            values: Of pairs.
-
         Each addition of a product a·b, in whatever order, errs by a rounding of its result (Higham 2002, §4.2), and no
         partial sum exceeds (Σ|aᵢbᵢ| + |a·b|) / 2 ≤ (‖a‖‖b‖ + |a·b|) / 2: half as much at right angles as for the
         closest. Inputs are rounded too, and so is the distance: two that round to the same are a tie.
+
+        Args:
+            rows: The query of each value.
+            values: Of pairs.
         """
         unit = float(np.finfo(np.float32).eps) / 2
         d = self._gallery.shape[1]

@@ -1,7 +1,8 @@
 """The ranks of every query's positives: all that retrieval measures need.
 
-Two ways, one answer. Where a query has few positives, one float32 product tells what could be as close as they
-(:mod:`.screening`). Where positives are many, each row of exact distances is sorted.
+Where a query has few positives, one float32 product tells what could be as close as they, and what could is compared
+exactly (:mod:`.screening`). Where positives are many, each row of distances, computed in float32, is sorted. The two
+differ in what is closer only where distances differ by less than float32's rounding of them.
 """
 
 from collections.abc import Iterator
