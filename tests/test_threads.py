@@ -9,6 +9,9 @@ import threadpoolctl
 
 import kyori
 from kyori.evaluation.influence import EffectSums
+from kyori.evaluation.measures import plan_measures
+from kyori.evaluation.retrieval import retrieve
+from kyori.evaluation.task import Task
 from kyori.neighbors import nearest
 from kyori.threads import in_order, side_by_side
 
@@ -127,3 +130,26 @@ def test_the_values_of_a_block_stay_while_they_are_looked_at(monkeypatch):
             found.append(kyori.evaluate(table, measures=["map"], block_rows=50)["map"])
     assert found[0].low == pytest.approx(found[1].low, rel=1e-9)
     assert found[0].high == pytest.approx(found[1].high, rel=1e-9)
+
+
+def test_which_block_is_done_first_changes_no_bit(two_threads, monkeypatch):
+    rng = np.random.default_rng(0)
+    table = kyori.VectorTable(vectors=rng.normal(size=(1000, 8)), labels=np.arange(1000) // 5)
+    task, measures = (
+        Task.from_tables(table, None, "euclidean"),
+        plan_measures(["map", "ndcg@10"], (), (), None),
+    )
+    plain = retrieve(task, measures, 50, effects="query").effects
+    order = []
+
+    def late(self, ranks, add=EffectSums.add):
+        time.sleep(0.03 * (ranks.rows.start // 50 % 3))
+        add(self, ranks)
+        order.append(ranks.rows.start)
+
+    monkeypatch.setattr(EffectSums, "add", late)
+    found = retrieve(task, measures, 50, effects="query").effects
+    assert order != sorted(order)
+    for name in plain.gains:
+        np.testing.assert_array_equal(plain.gains[name], found.gains[name])
+        np.testing.assert_array_equal(plain.signed[name], found.signed[name])

@@ -4,7 +4,7 @@ Order is by distance, and among equal distances by the position in the gallery, 
 depend on the block size, the number of threads or the sorting method.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "Matches",
     "Screen",
     "distance_blocks",
+    "distances_of_rows",
     "first_keys",
     "nearest",
     "order_bits",
@@ -190,15 +191,27 @@ def distance_blocks(
     if block_rows is not None and block_rows < 1:
         raise ArgumentError(f"block_rows must be at least 1; got {block_rows}.")
     step = block_rows or max(1, _BLOCK_ITEMS // max(1, len(gallery)))
+    far = distances_of_rows(gallery, metric)
+    for start in range(0, len(queries), step):
+        rows = slice(start, min(start + step, len(queries)))
+        yield rows, far(queries[rows])
+
+
+def distances_of_rows(
+    gallery: NDArray[np.float32], metric: Distance
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return a function of queries ``(b, d)``: their ``(b, m)`` float32 distances to the gallery."""
     # Products of float32 numbers are exact in float64, so that ties stay ties; the others are computed that way.
     dtype = torch.float64 if metric in ("cosine", "dot") else torch.float32
     far = distances_to(torch.tensor(gallery, dtype=dtype), metric)
-    for start in range(0, len(queries), step):
-        rows = slice(start, min(start + step, len(queries)))
-        distances = far(torch.tensor(queries[rows], dtype=dtype))
+
+    def distances(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = far(torch.tensor(queries, dtype=dtype))
         if metric == "cosine":
-            distances[distances < _SAME_DIRECTION] = 0
-        yield rows, distances.float().numpy()
+            found[found < _SAME_DIRECTION] = 0
+        return found.float().numpy()
+
+    return distances
 
 
 def order_keys(distances: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -263,7 +276,8 @@ class Screen:
             self._columns[:, -1] = np.square(other) - self._level
             self._spread = float(np.abs(self._columns[:, -1]).max())
         self._own = other if queries is gallery else _lengths(queries - self._centre)
-        longest = max(float(_lengths(queries).max(initial=0.0)), float(_lengths(gallery).max(initial=0.0)))
+        sides = [gallery] if queries is gallery else [queries, gallery]
+        longest = max(float(_lengths(side).max(initial=0.0)) for side in sides)
         self._floor = 2 * (2 * float(np.finfo(np.float32).eps)) ** 2 * longest**2  # as in kyori.distances
 
     def slack(self, rows: slice | NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:

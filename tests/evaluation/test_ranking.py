@@ -142,7 +142,7 @@ def test_values_of_queries_stream_to_parquet(tmp_path):
     )
     read = parquet.read_table(path)
     assert read.column_names == ["id", "label", "positives", "recall@1", "map@r"]
-    assert parquet.ParquetFile(path).num_row_groups == 7
+    assert parquet.ParquetFile(path).num_row_groups >= 7  # at most block_rows queries each
     np.testing.assert_array_equal(read["id"].to_numpy(), table.ids)
     np.testing.assert_allclose(read["map@r"].to_numpy(), results["map@r"].per_query, rtol=1e-6)
     assert read["map@r"].null_count == results["map@r"].protocol["skipped"] > 0

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Ahead", "Far", "Ranks", "add_at", "joined"]
+from .sums import Sums
+
+__all__ = ["Ahead", "Far", "Ranks", "joined"]
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -75,21 +77,21 @@ class Ahead:
     place: Counts
     far: Far | None = None
 
-    def add(self, weights: Floats, ranks: Ranks, side: Counts, totals: Floats) -> None:
+    def add(self, weights: Floats, ranks: Ranks, side: Counts, totals: Sums) -> None:
         """Add to each item what the positives behind it weigh, apart for rows of one side and of the other.
 
         Args:
             weights: ``(s, p)`` of each positive, for s measures.
             ranks: Of the positives.
             side: ``(b,)`` 0 or 1 of each row.
-            totals: ``(s, 2, m)``, to which is added.
+            totals: To which is added.
         """
-        for weight, total in zip(weights, totals, strict=True):
-            self._add_listed(weight, side[self.rows], total)
+        for measure, weight in enumerate(weights):
+            self._add_listed(measure, weight, side[self.rows], totals)
         if self.far is not None:
             _add_far(self.far, weights, ranks, side, totals)
 
-    def _add_listed(self, weight: Floats, side: Counts, total: Floats) -> None:
+    def _add_listed(self, measure: int, weight: Floats, side: Counts, totals: Sums) -> None:
         active = np.flatnonzero(weight)
         of = self.of[active]
         reach = self.place[active] - self.starts[of]
@@ -101,10 +103,10 @@ class Ahead:
         begin = (np.cumsum(lengths) - lengths)[of]
         steps = np.bincount(begin, weight[active], len(at) + 1)
         steps -= np.bincount(begin + reach, weight[active], len(at) + 1)
-        add_at(total, np.repeat(side, lengths), self.columns[at], np.cumsum(steps[:-1]))
+        totals.scatter(measure, np.repeat(side, lengths), self.columns[at], np.cumsum(steps[:-1]))
 
 
-def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floats) -> None:
+def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Sums) -> None:
     row = np.full(len(side), -1)
     row[far.rows] = np.arange(len(far.rows))
     asked = np.flatnonzero(row[ranks.query] >= 0)
@@ -114,7 +116,7 @@ def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floa
     sizes = np.full(len(far.rows), 2)
     np.maximum.at(sizes, row, level + 2)
     begins = np.cumsum(sizes) - sizes
-    gains = np.stack([np.bincount(begins[row] + level, weight, sizes.sum()) for weight in weights], axis=1)
+    gains: Floats = np.stack([np.bincount(begins[row] + level, of, sizes.sum()) for of in weights], axis=1)
     for top in range(int(sizes.max()) - 1, 0, -1):
         at = begins[sizes > top] + top
         gains[at - 1] += gains[at]
@@ -124,7 +126,7 @@ def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floa
         active = np.flatnonzero(weight)
         np.maximum.at(reach[s], row[active], rank[active])
         np.maximum.at(depth[s], row[active], level[active])
-    many = reach * _SCATTERED > totals.shape[2]
+    many = reach * _SCATTERED > totals.units
     few = (reach > 0) & ~many
     dense = np.flatnonzero(many.any(axis=1))
     tables = np.split(gains[:, dense] * np.repeat(many[dense].T, sizes, axis=0), begins[1:])
@@ -135,12 +137,13 @@ def _add_far(far: Far, weights: Floats, ranks: Ranks, side: Counts, totals: Floa
             items = np.flatnonzero(own <= deepest)
             at = begins[i] + own[items]
             for s in measures:
-                totals[s, side[far.rows[i]], start + items] += gains[at, s]
+                totals.add(s, side[far.rows[i]], start + items, gains[at, s])
         for one in (0, 1):
             chosen = np.flatnonzero(many.any(axis=0) & (side[far.rows] == one)).tolist()
             if chosen:
                 sums = _looked_up([levels[far.rows[i]] for i in chosen], [tables[i] for i in chosen])
-                totals[dense, one, start : start + levels.shape[1]] += sums.T
+                for s, found in zip(dense.tolist(), sums.T, strict=True):
+                    totals.add(s, one, slice(start, start + len(found)), found)
 
 
 def _looked_up(levels: list[Levels], tables: list[Floats]) -> Floats:
@@ -173,11 +176,6 @@ def _groups(sizes: list[int]) -> Iterator[list[int]]:
         entries *= size
     if group:
         yield group
-
-
-def add_at(total: Floats, side: Counts, units: Counts, values: Floats) -> None:
-    """Add values ``(e,)`` to the units of their sides in ``total``, ``(2, m)``."""
-    total += np.bincount(side * total.shape[1] + units, values, total.size).reshape(total.shape)
 
 
 def joined(starts: Counts, lengths: Counts) -> Counts:

@@ -7,14 +7,16 @@ ranks fall by one; without a positive, those behind it fall by one, and so does 
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .ahead import Ranks, add_at, joined
+from .ahead import Ranks, joined
 from .measures import Measure
+from .sums import Sums
 from .task import Task
 
 __all__ = ["EffectSums", "Effects", "Formula", "formula_of", "influences", "shared_by_classes"]
@@ -69,7 +71,8 @@ class EffectSums:
         self._measures = measures
         self._classes = classes
         units = int(task.gallery_classes.max()) + 1 if classes else len(task.gallery)
-        self._gains = np.zeros((len(measures), 2, units))  # over the queries of either sign
+        # Over the queries of either sign. A measure lies in [0, 1], and so does what two of its parts add to.
+        self._gains = Sums(len(measures), units, most=4 * len(task.queries))
         # The same for every table of so many items: what two embeddings of them have in common stays so.
         generator = np.random.default_rng(_SEED)
         if classes:  # as many of one sign as of the other: they are few
@@ -80,10 +83,11 @@ class EffectSums:
             self._plus = (generator.choice([-1.0, 1.0], len(task.queries)) > 0).astype(np.int64)
             self._common = np.zeros(units)
         self._lost = np.zeros(units, np.int64)
+        self._losing = threading.Lock()
         self._directed = ~task.undirected()
 
     def add(self, ranks: Ranks) -> None:
-        """Add the effects on one block of queries, whose ranks know who is ahead."""
+        """Add the effects on one block of queries, whose ranks know who is ahead; several threads may."""
         if self._classes:
             self._add_classes(ranks)
         else:
@@ -92,7 +96,7 @@ class EffectSums:
     def effects(self) -> Effects:
         """Return what was added up."""
         keys = [measure.key for measure in self._measures]
-        minus, plus = self._gains[:, 0], self._gains[:, 1]
+        minus, plus = np.moveaxis(self._gains.values(), 1, 0)
         gains, signed = plus + minus, plus - minus
         return Effects(
             dict(zip(keys, gains, strict=True)),
@@ -106,15 +110,17 @@ class EffectSums:
         asked = self._directed[ranks.rows][ranks.query]
         plus = self._plus[ranks.rows]
         pulls = np.empty((len(self._measures), len(ranks.rank)))
-        for pull, gain, measure in zip(pulls, self._gains, self._measures, strict=True):
+        for i, (pull, measure) in enumerate(zip(pulls, self._measures, strict=True)):
             formula = formula_of(measure)
             pull[:] = np.where(asked, at.pulls(formula), 0.0)
             # Positives stand before others too, but leave by a rule of their own.
             own = np.where(asked, at.removals(formula), 0.0) - at.behind(pull)
-            add_at(gain, plus[ranks.query], ranks.column, own)
+            self._gains.scatter(i, plus[ranks.query], ranks.column, own)
         ranks.ahead.add(pulls, ranks, plus, self._gains)
         only = asked & (at.count == 1)
-        self._lost += np.bincount(ranks.column[only], minlength=len(self._lost))
+        lost = np.bincount(ranks.column[only], minlength=len(self._lost))
+        with self._losing:
+            self._lost += lost
 
     def _add_classes(self, ranks: Ranks) -> None:
         at = _Positives.of(ranks)
@@ -123,9 +129,9 @@ class EffectSums:
         plus = self._plus[ranks.rows]
         for positive, code, before in _class_shifts(self._task, ranks, self._directed[ranks.rows]):
             side = plus[ranks.query[positive]]
-            for gain, formula, known in zip(self._gains, formulas, now, strict=True):
+            for i, (formula, known) in enumerate(zip(formulas, now, strict=True)):
                 moved = at.gains(formula, at.rank[positive] - before, at.nth[positive], positive)
-                add_at(gain, side, code, moved - known[positive])
+                self._gains.scatter(i, side, code, moved - known[positive])
 
 
 @dataclass(frozen=True)

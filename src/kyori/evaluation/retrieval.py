@@ -6,7 +6,7 @@ All measures follow from the ranks of a query's positives. The formulas take ``r
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,15 +123,20 @@ def retrieve(
     tied = 0
     sums = None if effects is None else EffectSums(task, measures, classes=effects == "class")
     asked = {"ahead": effects is not None, "listed": effects == "class"}
-    for ranks in rank_blocks(task, depth, rows=rows, block_rows=block_rows, memory=memory, **asked):
+
+    def use(ranks: Ranks) -> tuple[Ranks, dict[str, Values]]:
         if sums is not None:
             sums.add(ranks)
+        of = {measure.key: _measure(ranks, measure) for measure in measures}
+        return replace(ranks, ahead=None), of
+
+    for ranks, of in rank_blocks(task, depth, use, rows=rows, block_rows=block_rows, memory=memory, **asked):
         at = slice(ranks.rows.start - rows.start, ranks.rows.stop - rows.start)
         counts[at] = ranks.positives
         tied += int(ranks.tied.sum())
         answerable = ranks.positives > 0
-        for measure in measures:
-            values[measure.key][at][answerable] = _measure(ranks, measure)[answerable]
+        for key, found in of.items():
+            values[key][at][answerable] = found[answerable]
         if stream is not None:
             stream.write(ranks.rows, {"positives": counts[at]} | {key: of[at] for key, of in values.items()})
     return Retrieval(values, counts, tied, None if sums is None else sums.effects())

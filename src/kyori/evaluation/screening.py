@@ -120,24 +120,30 @@ class _Windows:
         np.maximum.at(limit, row, high)
         return cls(row, edges, np.searchsorted(row, np.arange(b + 1)), limit, len(value))
 
-    def levels(self, row: int, values: Values) -> tuple[NDArray[np.unsignedinteger], Counts]:
-        """Return ``(w,)`` how many edges of the row's windows lie at or below each value: in a window it is odd.
+    def levels(
+        self, row: int, values: Values
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.bool_], Counts]:
+        """Return ``(w,)`` how many of the row's windows begin at or below each value, and whether it lies in one.
 
-        And ``(k,)`` how many values lie before each of its windows.
+        And ``(k,)`` how many values lie before each window.
         """
-        edges = self.edges[self.first[row] : self.first[row + 1]].ravel()
-        if len(edges) > 2 * _PASSES:
-            above = np.searchsorted(edges, values, side="right")
-            return above.view(np.uint64), np.cumsum(np.bincount(above, minlength=len(edges)))[:-1:2]
-        levels, before = np.zeros(len(values), np.uint8), np.empty(len(edges) // 2, np.int64)
+        edges = self.edges[self.first[row] : self.first[row + 1]]
+        if len(edges) > _PASSES:
+            above = np.searchsorted(edges.ravel(), values, side="right")
+            before = np.cumsum(np.bincount(above, minlength=edges.size))[:-1:2]
+            return (above + 1 >> 1).view(np.uint64), (above & 1) == 1, before
+        begun, ended = (np.greater_equal(values, edge) for edge in edges[0])
+        beyond = [np.count_nonzero(begun)]
+        begun, ended = begun.view(np.uint8), ended.view(np.uint8)
         after = np.empty(len(values), np.bool_)
         more = after.view(np.uint8)
-        for i, edge in enumerate(edges):
-            np.greater_equal(values, edge, out=after)
-            np.add(levels, more, out=levels)
-            if i % 2 == 0:
-                before[i // 2] = len(values) - np.count_nonzero(after)
-        return levels, before
+        for begin, end in edges[1:].tolist():
+            np.greater_equal(values, begin, out=after)
+            np.add(begun, more, out=begun)
+            beyond.append(np.count_nonzero(after))
+            np.greater_equal(values, end, out=after)
+            np.add(ended, more, out=ended)
+        return begun, begun != ended, len(values) - np.array(beyond)
 
 
 class _Product:
@@ -185,7 +191,8 @@ class _Scan:
         self.far = np.zeros(b, np.bool_)
         none = np.zeros(0, np.int64)
         self._close = [(none, none)]  # of close rows, up to their limits: keys and columns
-        self._hits = [(none, none)]  # of what lies in the windows of far rows: windows and columns
+        # What lies in the windows of far rows: row, levels and columns.
+        self._hits: list[tuple[int, NDArray[np.unsignedinteger], Counts]] = []
         self._level = np.min_scalar_type(int(np.diff(windows.first).max(initial=0)))
 
     def run(self, most: int) -> bool:
@@ -194,7 +201,7 @@ class _Scan:
             step = max(1, _CACHED // values.shape[1])
             for top in range(0, len(values), step):
                 self._look(top, start, values[top : top + step])
-            if sum(len(column) for _, column in self._hits) > most:
+            if sum(len(columns) for _, _, columns in self._hits) > most:
                 return False
         return True
 
@@ -217,18 +224,16 @@ class _Scan:
         self._close.append((row_keys(row + top, values.ravel()[flat]), column + start))
 
     def _count(self, row: int, start: int, values: Values) -> None:
-        levels, before = self._windows.levels(row, values)
+        levels, within, before = self._windows.levels(row, values)
         first = self._windows.first[row]
         self.before[first : first + len(before)] += before
-        odd = levels & 1
-        inside = np.flatnonzero(odd.view(np.bool_) if odd.itemsize == 1 else odd)
-        self._hits.append((first + (levels[inside] >> 1).astype(np.int64), inside + start))
+        inside = np.flatnonzero(within)
+        self._hits.append((row, levels[inside], inside + start))
         self._write(levels, values)
 
     def _write(self, levels: NDArray[np.unsignedinteger], values: Values) -> None:
-        """Write how many windows begin at or below each value to where the values were."""
-        levels += 1
-        np.right_shift(levels, 1, out=values.view(self._level)[: len(values)], casting="unsafe")
+        """Write levels to where the values were."""
+        values.view(self._level)[: len(values)] = levels
 
     def levels(self) -> Iterator[tuple[int, NDArray[np.unsignedinteger]]]:
         """Yield the first column and ``(b, w)``, in far rows: how many windows begin at or before each item."""
@@ -249,14 +254,14 @@ class _Scan:
             item in a window, by window: which one, and its position among the columns.
         """
         windows = self._windows
-        keys, columns = _in_order(self._close)
+        keys, columns = _in_order(*(np.concatenate(of) for of in zip(*self._close, strict=True)))
         starts = np.searchsorted(keys, np.arange(len(self.far)) << 32)
         near = np.flatnonzero(~self.far[windows.row])
         from_ = np.searchsorted(keys, row_keys(windows.row[near], windows.edges[near, 0]))
         widths = np.searchsorted(keys, row_keys(windows.row[near], windows.edges[near, 1])) - from_
         self.before[near] = from_ - starts[windows.row[near]]
 
-        hit, column = _in_order(self._hits)
+        hit, column = _in_order(*self._in_windows())
         far = np.flatnonzero(self.far[windows.row])
         starts = np.concatenate([starts, len(columns) + np.searchsorted(hit, far)])
         window = np.concatenate([np.repeat(near, widths), hit])
@@ -264,10 +269,17 @@ class _Scan:
         order = np.argsort(window, kind="stable")
         return np.concatenate([columns, column]), starts, window[order], at[order]
 
+    def _in_windows(self) -> tuple[Counts, Counts]:
+        """Return the windows and the columns of what lies in the windows of far rows."""
+        if not self._hits:
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        row, levels, columns = zip(*self._hits, strict=True)
+        first = np.repeat(self._windows.first[list(row)], [len(of) for of in columns])
+        return first + np.concatenate(levels).astype(np.int64) - 1, np.concatenate(columns)
 
-def _in_order(parts: list[tuple[Counts, Counts]]) -> tuple[Counts, Counts]:
-    """Return all keys, sorted, and their columns."""
-    keys, columns = (np.concatenate(of) for of in zip(*parts, strict=True))
+
+def _in_order(keys: Counts, columns: Counts) -> tuple[Counts, Counts]:
+    """Return the keys, sorted, and their columns."""
     order = np.argsort(keys, kind="stable")
     return keys[order], columns[order]
 
