@@ -131,6 +131,12 @@ def test_ranks_give_the_results_of_one_bit_for_bit(tmp_path):
         Shard.load(tmp_path / "0.npz")
 
 
+def test_more_ranks_than_queries_leave_some_without_any():
+    table = VectorTable(vectors=np.random.default_rng(0).normal(size=(5, 3)), labels=[0, 0, 1, 1, 1])
+    shards = [evaluate_shard(table, rank=rank, world=8, measures=["map@r"]) for rank in range(8)]
+    assert merge_shards(shards, table)["map@r"].value == evaluate(table, measures=["map@r"])["map@r"].value
+
+
 @pytest.mark.filterwarnings("ignore:.*have no positive")
 def test_values_of_queries_stream_to_parquet(tmp_path):
     from pyarrow import parquet

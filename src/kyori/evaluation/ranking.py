@@ -68,13 +68,13 @@ def rank_blocks(
             f"memory must hold the distances of one query, {64 * m:,} bytes for {m:,} gallery items; got {memory:,}."
         )
     share = _MEMORY if memory is None else memory // side_by_side()
-    step = block_rows or max(1, min(1024, share // ((64 if listed else 8) * min(m, BLOCK_WIDTH))))
     positives = task.positive_counts()
     few = int(positives.sum()) * _FEW <= q * m
-    screen = None
+    sorting = _Sorting(task, depth, positives, ahead, block_rows, share)
+    screen, step = None, sorting.step
     if task.metric in Screen.METRICS and few and m >= _LEAST_ITEMS:
         screen = Screen(task.queries, task.gallery, task.metric)
-    sorting = _Sorting(task, depth, positives, ahead, block_rows, share)
+        step = block_rows or max(1, min(1024, share // ((64 if listed else 8) * min(m, BLOCK_WIDTH))))
     spare: list[NDArray[np.float32]] = []  # fresh memory for each product costs a tenth of its time
 
     def ranked(block: slice) -> list[Result]:
@@ -102,8 +102,8 @@ def _divided(rows: slice, most: int) -> list[slice]:
     """
     n = rows.stop - rows.start
     count = -(-n // most)
-    if count == 1:
-        return [rows]
+    if count < 2:
+        return [rows] if n else []
     together = side_by_side()
     count = -(-count // together) * together
     inner = rows.start + (np.arange(count) + 0.5) * (n / count)
@@ -121,6 +121,9 @@ class _Sorting:
         ahead: Whether it is wanted what stands before each positive.
         block_rows: Queries sorted at a time; chosen by the memory when left out.
         memory: Bytes that may be taken.
+
+    Attributes:
+        step: How many queries are sorted at a time.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class _Sorting:
     ):
         self._task, self._depth, self._positives, self._ahead = task, depth, positives, ahead
         share = memory // 2 if ahead else memory
-        self._step = block_rows or max(1, min(2_000_000, share // 48) // max(1, len(task.gallery)))
+        self.step = block_rows or max(1, min(2_000_000, share // 48) // max(1, len(task.gallery)))
         self._making = threading.Lock()
 
     @functools.cached_property
@@ -139,8 +142,8 @@ class _Sorting:
         """Yield the ranks of some of the rows after the other."""
         with self._making:
             far = self._far
-        for start in range(rows.start, rows.stop, self._step):
-            block = slice(start, min(start + self._step, rows.stop))
+        for start in range(rows.start, rows.stop, self.step):
+            block = slice(start, min(start + self.step, rows.stop))
             yield self._ranks(block, far(self._task.queries[block]))
 
     def _ranks(self, block: slice, distances: NDArray[np.float32]) -> Ranks:
