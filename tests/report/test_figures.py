@@ -52,10 +52,15 @@ def test_learning_draws_each_seed_and_the_others_behind():
     Page(figures.to_svg(figure, "learning"))
 
 
-def test_a_single_epoch_is_a_dot():
-    figure = figures.learning([(np.array([1.0]), np.array([0.5]))])
-    assert [line.get_marker() for line in lines(figure)] == ["None", "o"]
-    assert "<path" in figures.to_svg(figure, "learning")
+def test_a_single_epoch_is_a_dot_that_is_seen():
+    one, other = (np.array([1.0]), np.array([0.5])), (np.array([1.0]), np.array([0.7]))
+    figure = figures.learning([one], others=[other])
+    svg = figures.to_svg(figure, "learning")
+    strokes = [d for d in re.findall(r' d="([^"]*)"[^>]*stroke-linecap: round', svg) if "L" in d]
+    assert len(strokes) == 2
+    assert "<use" not in svg  # a marker, whose definition is not in the page
+    assert re.findall(r">([\d.]+)</text>", svg)[0] == "1"
+    Page(svg)
 
 
 def test_no_epochs_at_all():

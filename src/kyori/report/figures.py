@@ -143,15 +143,19 @@ def learning(
         axes.plot(epochs, values, color=GRID, linewidth=0.9)
     for epochs, values in runs:
         axes.plot(epochs, values, color=paint, linewidth=1.4, alpha=0.85)
-        if len(epochs) == 1:  # a line of one point is not seen
-            axes.plot(epochs, values, color=paint, marker="o", markersize=4)
+    for stroke, lines in ((GRID, others), (paint, runs)):
+        for epochs, values in lines:
+            if len(epochs) == 1:  # a line of one point is not seen
+                axes.add_patch(_dots(np.stack([epochs, values], axis=1), 1e-3, 4.0, stroke, "epoch"))
+    if len(seen := {float(epoch) for epochs, _ in [*others, *runs] for epoch in epochs}) == 1:
+        axes.set_xlim(min(seen) - 0.5, max(seen) + 0.5)
     if y_limits is not None:
         axes.set_ylim(*y_limits)
     if share:
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     frame(axes, ticks=3)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     return figure
 
 
