@@ -74,7 +74,7 @@ def rank_blocks(
     screen, step = None, sorting.step
     if task.metric in Screen.METRICS and few and m >= _LEAST_ITEMS:
         screen = Screen(task.queries, task.gallery, task.metric)
-        step = block_rows or max(1, min(1024, share // ((64 if listed else 8) * min(m, BLOCK_WIDTH))))
+        step = block_rows or max(1, min(1024, share // ((64 if listed else 10) * min(m, BLOCK_WIDTH))))
     spare: list[NDArray[np.float32]] = []  # fresh memory for each product costs a tenth of its time
 
     def ranked(block: slice) -> list[Result]:
