@@ -71,7 +71,7 @@ class EffectSums:
         self._measures = measures
         self._classes = classes
         units = int(task.gallery_classes.max()) + 1 if classes else len(task.gallery)
-        # Over the queries of either sign. A measure lies in [0, 1], and so does what two of its parts add to.
+        # Over the queries of either sign. No query gains or loses more than 1, though it is added in parts.
         self._gains = Sums(len(measures), units, most=4 * len(task.queries))
         # The same for every table of so many items: what two embeddings of them have in common stays so.
         generator = np.random.default_rng(_SEED)
